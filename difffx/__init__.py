@@ -1,0 +1,3 @@
+"""difffx: audio effects that networks can control."""
+
+__version__ = "0.1.0"
