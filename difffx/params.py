@@ -40,7 +40,9 @@ class Param:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (self.low, self.high, self.default)):
-            raise ValueError(f"{self.name}: range {self.low}..{self.high}, default {self.default}: not finite")
+            raise ValueError(
+                f"{self.name}: range {self.low}..{self.high}, default {self.default}: not finite"
+            )
         if not self.low < self.high:
             raise ValueError(f"{self.name}: the range {self.low:g}..{self.high:g} is empty")
         if not self.low <= self.default <= self.high:
@@ -134,18 +136,22 @@ class ControlSpec:
     def labels(self) -> list[str]:
         """One name a value, P of them: comp.threshold_db, geq.gain_db[0], ..."""
         return [
-            path if param.size == 1 else f"{path}[{k}]" for path, param in self.entries.items() for k in range(param.size)
+            path if param.size == 1 else f"{path}[{k}]"
+            for path, param in self.entries.items()
+            for k in range(param.size)
         ]
 
     def unflatten(self, z: Tensor) -> Controls:
         """z [B, P, F] in 0..1 -> {node: {knob: [B, K, F]}} in physical units."""
         if z.ndim != 3 or z.shape[1] != len(self):
             raise ValueError(f"z: expected [B, {len(self)}, F], got {tuple(z.shape)}")
-        return self._tree({path: self.entries[path].from_unit(z[:, span]) for path, span in self.slices.items()})
+        return self.tree(
+            {path: self.entries[path].from_unit(z[:, span]) for path, span in self.slices.items()}
+        )
 
     def flatten(self, controls: Controls) -> Tensor:
         """The inverse: {node: {knob: [B, K, F]}} -> z [B, P, F]. Static knobs stretch to the longest curve."""
-        flat = self._flat(controls)
+        flat = self.check(controls)
         if not self.entries:
             raise ValueError("this spec has no knobs to flatten")
         parts = [param.to_unit(flat[path]) for path, param in self.entries.items()]
@@ -158,17 +164,20 @@ class ControlSpec:
 
     def defaults(self, batch: int = 1) -> Tensor:
         """Every knob at its default, z [B, P, 1]."""
-        parts = [param.to_unit(torch.full((batch, param.size, 1), param.default)) for param in self.entries.values()]
+        parts = [
+            param.to_unit(torch.full((batch, param.size, 1), param.default))
+            for param in self.entries.values()
+        ]
         return torch.cat(parts, 1) if parts else torch.zeros(batch, 0, 1)
 
     def preset(self, z: Tensor) -> Preset:
         """One item, z [P, F] or [1, P, F], as plain numbers: JSON, tables. Curves become lists, K > 1 too."""
-        flat = self._flat(self.unflatten(z.detach().cpu().double().reshape(1, len(self), -1)))
-        return self._tree({path: _plain(value[0]) for path, value in flat.items()})
+        flat = self.check(self.unflatten(z.detach().cpu().double().reshape(1, len(self), -1)))
+        return self.tree({path: _plain(value[0]) for path, value in flat.items()})
 
     def from_preset(self, preset: Preset) -> Tensor:
         """Plain numbers, checked against the ranges -> z [1, P, 1]. Raises ValueError naming the knob."""
-        flat = self._flat(preset)
+        flat = self.check(preset)
         values: list[Tensor] = []
         for path, param in self.entries.items():
             numbers = flat[path] if isinstance(flat[path], (list, tuple)) else [flat[path]]
@@ -188,13 +197,20 @@ class ControlSpec:
         found += [f"{path} only there" for path in other.entries if path not in self.entries]
         for path, mine in self.entries.items():
             theirs = other.entries.get(path, mine)
-            if (mine.low, mine.high, mine.scale, mine.size) != (theirs.low, theirs.high, theirs.scale, theirs.size):
+            if (mine.low, mine.high, mine.scale, mine.size) != (
+                theirs.low,
+                theirs.high,
+                theirs.scale,
+                theirs.size,
+            ):
                 found.append(f"{path} has another range, scale or size")
         if not found and list(self.entries) != list(other.entries):
             found.append("the same knobs in another order")
         return found
 
-    def _tree(self, flat: Mapping[str, object]) -> dict:
+    @staticmethod
+    def tree(flat: Mapping[str, object]) -> dict:
+        """{"comp.ratio": x} -> {"comp": {"ratio": x}}."""
         tree: dict = {}
         for path, value in flat.items():
             *nodes, knob = path.split(".")
@@ -204,7 +220,8 @@ class ControlSpec:
             branch[knob] = value
         return tree
 
-    def _flat(self, tree: Mapping) -> dict:
+    def check(self, tree: Mapping) -> dict:
+        """Nested controls -> {dotted path: value}. Raises ValueError naming every missing and surplus knob."""
         flat = flatten_tree(tree)
         problems = [f"missing control {path}" for path in self.entries if path not in flat]
         problems += [f"no knob {unknown(path, self.entries)}" for path in flat if path not in self.entries]

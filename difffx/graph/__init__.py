@@ -1,0 +1,6 @@
+"""Processors wired into checked graphs, and rewritings of them."""
+
+from difffx.graph.core import GraphError, ProcessorGraph, Trace, require_gradient
+from difffx.graph.rewrite import proxied, shaped, simplified
+
+__all__ = ["GraphError", "ProcessorGraph", "Trace", "proxied", "require_gradient", "shaped", "simplified"]

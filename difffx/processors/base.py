@@ -33,7 +33,9 @@ class Processor(nn.Module):
     def __init__(self, sample_rate: int, ranges: Mapping[str, Sequence[float]] | None = None) -> None:
         super().__init__()
         if int(sample_rate) != sample_rate or sample_rate <= 0:
-            raise ValueError(f"{type(self).__name__}: sample_rate must be a positive whole number, got {sample_rate!r}")
+            raise ValueError(
+                f"{type(self).__name__}: sample_rate must be a positive whole number, got {sample_rate!r}"
+            )
         self.sample_rate = int(sample_rate)
         try:
             self.params = with_ranges(self.params, ranges)
@@ -70,13 +72,18 @@ class Processor(nn.Module):
                 raise ValueError(f"{type(self).__name__}: no knob {unknown(name, names)}")
         like = inputs[0] if inputs else torch.zeros(1)
         batch = max([x.shape[0] for x in inputs], default=None)
-        values = {name: self._control(param, given.get(name, param.default), like, batch) for name, param in names.items()}
+        values = {
+            name: self._control(param, given.get(name, param.default), like, batch)
+            for name, param in names.items()
+        }
         return self.process(*inputs, **values)
 
     def _check_inputs(self, inputs: Sequence[Tensor]) -> None:
         name = type(self).__name__
         if not self.variadic and len(inputs) != len(self.inputs):
-            raise ValueError(f"{name}: expected {len(self.inputs)} input(s) {list(self.inputs)}, got {len(inputs)}")
+            raise ValueError(
+                f"{name}: expected {len(self.inputs)} input(s) {list(self.inputs)}, got {len(inputs)}"
+            )
         if self.variadic and not inputs:
             raise ValueError(f"{name}: expected at least one input")
         for x in inputs:

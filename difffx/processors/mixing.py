@@ -1,0 +1,41 @@
+"""Where signals meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from difffx.functional.units import db_to_amplitude
+from difffx.params import Param
+from difffx.processors.base import Processor
+
+
+class Sum(Processor):
+    """Everything it hears, added. Mono and stereo may meet: mono goes to every channel."""
+
+    inputs = ()
+    variadic = True
+
+    def process(self, *inputs: Tensor) -> Tensor:
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return total
+
+
+class Mix(Processor):
+    """Its inputs added, each at its own level: gain_db holds one value an input."""
+
+    def __init__(
+        self, sample_rate: int, num_inputs: int = 2, ranges: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        if num_inputs < 1:
+            raise ValueError(f"Mix: num_inputs must be at least 1, got {num_inputs}")
+        self.params = (Param("gain_db", -60.0, 12.0, default=0.0, size=num_inputs),)
+        self.inputs = tuple(f"input_{i + 1}" for i in range(num_inputs))
+        super().__init__(sample_rate, ranges)
+
+    def process(self, *inputs: Tensor, gain_db: Tensor) -> Tensor:
+        gains = db_to_amplitude(gain_db)  # [B, K, 1]
+        return Sum.process(self, *(x * gains[:, k : k + 1] for k, x in enumerate(inputs)))
