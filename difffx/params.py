@@ -150,7 +150,7 @@ class ControlSpec:
         )
 
     def flatten(self, controls: Controls) -> Tensor:
-        """The inverse: {node: {knob: [B, K, F]}} -> z [B, P, F]. Static knobs stretch to the longest curve."""
+        """The inverse, {node: {knob: [B, K, F]}} -> z [B, P, F]; static knobs stretch to the longest curve."""
         flat = self.check(controls)
         if not self.entries:
             raise ValueError("this spec has no knobs to flatten")
@@ -221,7 +221,7 @@ class ControlSpec:
         return tree
 
     def check(self, tree: Mapping) -> dict:
-        """Nested controls -> {dotted path: value}. Raises ValueError naming every missing and surplus knob."""
+        """Nested controls -> {dotted path: value}. Raises ValueError naming missing and surplus knobs."""
         flat = flatten_tree(tree)
         problems = [f"missing control {path}" for path in self.entries if path not in flat]
         problems += [f"no knob {unknown(path, self.entries)}" for path in flat if path not in self.entries]

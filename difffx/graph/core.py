@@ -42,13 +42,13 @@ class Trace:
 class ProcessorGraph(Processor):
     """Named processors, named wires, one or several named outputs.
 
-    processors  name -> Processor, another graph included. The order in the file does not matter where wires are given
-    wires       name -> what it hears: a list in the order of the processor's inputs, or {input: signal}. A signal is
-                a graph input, a node, or node.output where a node has several. Without wires, a chain in file order
+    processors  name -> Processor, another graph included. Their order does not matter where wires are given
+    wires       name -> what it hears: a list in the order of the processor's inputs, or {input: signal}. A signal
+                is a graph input, a node, or node.output where a node has several. Without wires: a chain
     inputs      names of the signals the graph is given
     output      one node, or {name: node} for several outputs; default: the only node that nobody hears
-    set         node -> knob -> a value (fixed), "learned" (one trainable value for all items, kept inside its range),
-                "predicted" (the default), or {"same_as": "node.knob"} (tied)
+    set         node -> knob -> a value (fixed), "learned" (one trainable value for all items, kept inside its
+                range), "predicted" (the default), or {"same_as": "node.knob"} (tied)
 
     `spec` holds the predicted knobs only. Raises GraphError with every problem found.
     """
@@ -85,8 +85,10 @@ class ProcessorGraph(Processor):
 
     @classmethod
     def from_list(cls, nodes: Sequence[tuple[Processor, Sequence[str]]], **options: object) -> ProcessorGraph:
-        """DDSP's form: [(processor, [what it hears]), ...]. A node's name is its class in snake case, numbered
-        where it repeats: parametric_eq, parametric_eq_2."""
+        """DDSP's form: [(processor, [what it hears]), ...].
+
+        A node's name is its class in snake case, numbered where it repeats: parametric_eq, parametric_eq_2.
+        """
         processors: dict[str, Processor] = {}
         wires: dict[str, Sequence[str]] = {}
         for processor, heard in nodes:
@@ -119,10 +121,10 @@ class ProcessorGraph(Processor):
     def forward(
         self, *inputs: Tensor | Mapping[str, Tensor], controls: Controls | None = None
     ) -> Tensor | dict[str, Tensor]:
-        """inputs [B, C, T] in the order of `inputs`, or one {name: [B, C, T]}; controls as `spec.unflatten` makes them.
+        """inputs [B, C, T] in the order of `inputs`, or one {name: [B, C, T]}; controls as `from_unit` makes them.
 
-        Returns the output, or {name: output} where the graph has several. Without controls every predicted knob
-        stands at its default. Raises ValueError naming missing and surplus signals and controls.
+        Returns the output, or {name: output} where the graph has several. Without controls every predicted
+        knob stands at its default. Raises ValueError naming missing and surplus signals and controls.
         """
         return self.trace(*inputs, controls=controls).output
 
@@ -138,7 +140,7 @@ class ProcessorGraph(Processor):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         ends = {name: _signal(signals, source) for name, source in self.outputs.items()}
-        return Trace(signals, complete, ends[""] if "" in ends else ends)
+        return Trace(signals, complete, ends.get("", ends))
 
     def _signals(self, inputs: Sequence[Tensor | Mapping[str, Tensor]]) -> dict[str, Tensor]:
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
@@ -160,10 +162,10 @@ class ProcessorGraph(Processor):
         ]
         if chain == [*self.inputs, *self.order[:-1]] and list(self.outputs) in ([""], []):
             return " -> ".join([*self.inputs, *(f"{name} ({counts[name]})" for name in self.order)])
-        lines = [
-            f"{name} ({counts[name]}) <- {', '.join(f'{port}: {source}' for port, source in self.plan[name].items())}"
-            for name in self.order
-        ]
+        heard = {
+            name: ", ".join(f"{p}: {source}" for p, source in self.plan[name].items()) for name in self.order
+        }
+        lines = [f"{name} ({counts[name]}) <- {heard[name]}" for name in self.order]
         ends = ", ".join(f"{name}: {source}" if name else source for name, source in self.outputs.items())
         return "\n".join([*lines, f"-> {ends}"])
 

@@ -22,7 +22,7 @@ class Setting:
 
 
 def read_settings(specs: Mapping[str, ControlSpec], written: Mapping) -> tuple[dict[str, Setting], list[str]]:
-    """The `set` of a graph, checked against the specs of its nodes. Returns node.knob -> Setting, and the problems."""
+    """The `set` of a graph against the specs of its nodes -> {node.knob: Setting}, and the problems."""
     settings = {
         f"{node}.{path}": Setting(p) for node, spec in specs.items() for path, p in spec.entries.items()
     }
@@ -66,8 +66,8 @@ def _read(
             return Setting(param), [f"set.{path}.same_as: no knob {unknown(source, settings)}"]
         other = settings[source].param
         if other.size != param.size or other.low < param.low or other.high > param.high:
-            ranges = f"{other.size} value(s) {other.low:g}..{other.high:g} against {param.size} {param.low:g}..{param.high:g}"
-            return Setting(param), [f"set.{path}.same_as: {source} does not fit, {ranges}"]
+            theirs, mine = (f"{p.size} value(s) {p.low:g}..{p.high:g}" for p in (other, param))
+            return Setting(param), [f"set.{path}.same_as: {source} does not fit, {theirs} against {mine}"]
         return Setting(param, "tied", source=source), []
     numbers = (
         tuple(value)
@@ -90,7 +90,8 @@ def _read(
 class KnobSettings(nn.Module):
     """Adds to the predicted controls those that are fixed, learned or tied.
 
-    A learned knob is one trainable number for all items, kept inside its range by a sigmoid; it starts at its default.
+    A learned knob is one trainable number for all items, kept inside its range by a sigmoid; it starts at its
+    default.
     """
 
     def __init__(self, settings: Mapping[str, Setting]) -> None:

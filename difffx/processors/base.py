@@ -13,7 +13,7 @@ from difffx.params import Controls, ControlSpec, Param, unknown, with_ranges
 class Processor(nn.Module):
     """Audio in, named controls in, audio out.
 
-    A subclass gives a table of `params` and a `process`; it holds no audio parameters of its own. Class attributes:
+    A subclass gives a table of `params` and a `process`; it holds no audio parameters of its own.
 
     params          the knobs, in the order a network sees them
     inputs          the names of the signals it hears, in order; ("audio", "key") for a sidechain
@@ -60,9 +60,9 @@ class Processor(nn.Module):
         raise NotImplementedError
 
     def forward(self, *inputs: Tensor, controls: Controls | None = None, **knobs: float | Tensor) -> Tensor:
-        """inputs [B, C, T]; knobs as floats, [B, K, F] tensors, or in one dictionary. Missing knobs take their default.
+        """inputs [B, C, T]; knobs as floats, [B, K, F] tensors, or in one dictionary.
 
-        Checks names and shapes, not values: a check of a tensor's value stops a GPU.
+        Missing knobs take their default. Checks names and shapes, not values: a check of a tensor's value stops a GPU.
         """
         given = {**(controls or {}), **knobs}
         self._check_inputs(inputs)

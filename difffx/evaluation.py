@@ -1,0 +1,115 @@
+"""How good an estimator is: its answers beside doing nothing, the middle of every knob, and chance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from difffx.callbacks import write_results
+from difffx.metrics import audio_metrics, knob_errors, knob_units
+from difffx.runs import Run, write_json
+from difffx.tasks import Task
+
+UNITS = {"mel": "", "mrstft": "", "si_sdr": "dB", "third_octave_db": "dB", "envelope_db": "dB"}
+
+
+def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
+    """Scores a run, prints the tables, writes evaluations/<data>.json, figures and audio into the run folder.
+
+    evaluation.json in the run folder is the latest one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    results = evaluate(run.task.to(device), batches)
+    results = {"run": str(run.folder), "checkpoint": run.checkpoint.name, "data": data, **results}
+    write_json(run.folder / "evaluations" / f"{data}.json", results)
+    write_json(run.folder / "evaluation.json", results)
+    write_results(run.task, next(iter(batches)), run.folder / "results" / data)
+    console = Console()
+    for table in tables(results):
+        console.print(table)
+    console.print(
+        f"{summary(results)}\nwritten to {run.folder / 'evaluation.json'}", soft_wrap=True, highlight=False
+    )
+    return results
+
+
+@torch.inference_mode()
+def evaluate(task: Task, batches: Iterable[Mapping], stage: str = "test") -> dict:
+    """Scores a task on batches of dry audio, each item at one fixed setting drawn from its name.
+
+    Which answers there are, the task says: `estimate` and the baselines to compare it with.
+    Returns {"metrics": {metric: {answer: mean}}, "knobs": {knob: {answer: mean error, "unit": unit}},
+    "items": N, "per_item": {name: {metric: {answer: value}}}}.
+    """
+    task.eval()
+    scores: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    errors: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    names: list[str] = []
+    for batch in track(list_like(batches), description="evaluating", console=Console(stderr=True)):
+        batch = {
+            key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
+        }
+        names += batch["name"]
+        target, answers = task.answers(batch, stage)
+        for answer, found in answers.items():
+            for metric, values in audio_metrics(found.audio, target.audio, task.sample_rate).items():
+                scores[metric][answer].append(values.cpu())
+            if found.z is not None and found.z is not target.z:
+                for knob, values in knob_errors(task.sfx.spec, found.z, target.z).items():
+                    errors[knob][answer].append(values.cpu())
+    if not names:
+        raise ValueError("there is nothing to evaluate on: the test set is empty")
+    table = {m: {a: torch.cat(values) for a, values in row.items()} for m, row in scores.items()}
+    units = knob_units(task.sfx.spec)
+    return {
+        "metrics": {m: {a: values.mean().item() for a, values in row.items()} for m, row in table.items()},
+        "knobs": {
+            k: {**{a: torch.cat(v).mean().item() for a, v in row.items()}, "unit": units[k]}
+            for k, row in errors.items()
+        },
+        "items": len(names),
+        "per_item": {
+            name: {m: {a: values[i].item() for a, values in row.items()} for m, row in table.items()}
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def list_like(batches: Iterable) -> Iterable:
+    """rich wants a length; a DataLoader has one."""
+    return batches if hasattr(batches, "__len__") else list(batches)
+
+
+def summary(results: Mapping) -> str:
+    """One line: the mel distance of the estimate against the better baseline."""
+    mel = results["metrics"]["mel"]
+    best = min((name for name in mel if name != "estimate"), key=mel.get)
+    share = mel["estimate"] / mel[best]
+    return f"mel {mel['estimate']:.3f}, {share:.2f} of the best baseline ({best} {mel[best]:.3f})"
+
+
+def tables(results: Mapping) -> list[Table]:
+    """The results for a terminal."""
+    audio = Table(title=f"{results['items']} items; lower is better, but for si_sdr")
+    audio.add_column("metric")
+    answers = list(results["metrics"]["mel"])
+    for answer in answers:
+        audio.add_column(answer, justify="right")
+    for metric, row in results["metrics"].items():
+        unit = UNITS.get(metric, "")
+        audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
+    if not results["knobs"]:
+        return [audio]
+    knobs = Table(title="mean error of each knob")
+    columns = list(next(iter(results["knobs"].values())))
+    for column in ("knob", *columns):
+        knobs.add_column(column, justify="left" if column in ("knob", "unit") else "right")
+    for knob, row in results["knobs"].items():
+        knobs.add_row(knob, *(v if isinstance(v, str) else f"{v:.2f}" for v in row.values()))
+    return [audio, knobs]

@@ -1,0 +1,91 @@
+"""What every task shares: drawing settings, logging named terms, optimizers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from difffx.params import ControlSpec
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """A generator that depends on its arguments alone: the same on every machine."""
+    return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, parts)).encode()))
+
+
+class Task(lightning.LightningModule):
+    """A LightningModule whose subclasses write `step(batch, stage, index) -> loss`.
+
+    optimizer   parameters -> Optimizer
+    scheduler   Optimizer -> scheduler, stepped every batch (OneCycleLR is told how many) or, for
+                ReduceLROnPlateau, once an epoch on val/loss
+    seed        of everything this task draws; validation and test draw the same targets every epoch
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        scheduler: Callable[..., object] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.make_optimizer, self.make_scheduler, self.seed = optimizer, scheduler, seed
+
+    def step(self, batch: Mapping, stage: str, index: int) -> Tensor:
+        raise NotImplementedError
+
+    def training_step(self, batch: Mapping, batch_idx: int) -> Tensor:
+        return self.step(batch, "train", batch_idx)
+
+    def validation_step(self, batch: Mapping, batch_idx: int) -> Tensor:
+        return self.step(batch, "val", batch_idx)
+
+    def draw(self, spec: ControlSpec, batch: Mapping, stage: str, index: int) -> Tensor:
+        """Uniform settings z [B, P, 1]. Training: new ones in every step, the same after a resumed start.
+        Validation and test: one fixed setting an item, whatever the batch size or the order."""
+        names = batch["name"]
+        if stage == "train":
+            generator = seeded(self.seed, stage, self.current_epoch, index, self.global_rank)
+            z = spec.sample(len(names), generator=generator)
+        else:
+            items = [spec.sample(1, generator=seeded(self.seed, stage, name)) for name in names]
+            z = torch.cat(items)
+        return z.to(batch["dry"].device)
+
+    def log_terms(self, stage: str, terms: Mapping[str, Tensor], total: Tensor, batch_size: int) -> Tensor:
+        """Logs every term as stage/term and what is optimized as stage/loss; returns the latter."""
+        values = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
+        values[f"{stage}/loss"] = total.detach()
+        self.log_dict(values, batch_size=batch_size, on_step=False, on_epoch=True, sync_dist=True)
+        if stage == "train":
+            self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
+        else:
+            self.log(f"{stage}_loss", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
+        return total
+
+    def timed(self, name: str) -> AbstractContextManager:
+        """Books the time of a block under its name; debug=profile prints the table."""
+        return self.trainer.profiler.profile(f"[task]{name}") if self._trainer else nullcontext()
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.make_scheduler is None:
+            return {"optimizer": optimizer}
+        kind = getattr(self.make_scheduler, "func", self.make_scheduler)
+        if kind is ReduceLROnPlateau:
+            schedule = {
+                "scheduler": self.make_scheduler(optimizer),
+                "monitor": "val/loss",
+                "interval": "epoch",
+            }
+        else:
+            steps = {"total_steps": self.trainer.estimated_stepping_batches} if kind is OneCycleLR else {}
+            schedule = {"scheduler": self.make_scheduler(optimizer, **steps), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -1,0 +1,121 @@
+"""Knobs from the wet sound alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from difffx.encoders import Encoder, StaticHead
+from difffx.graph import ProcessorGraph, require_gradient
+from difffx.losses import Estimate, Loss
+from difffx.tasks.base import Task, seeded
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One batch as people want to see and hear it: what went in, the truth, the answer."""
+
+    dry: Tensor
+    target: Estimate
+    pred: Estimate
+    names: list[str]
+
+
+class BlindEstimation(Task):
+    """wet = sfx(dry, z);  z_hat = head(encoder(wet));  wet_hat = afx(dry, z_hat).
+
+    sfx      what is done to the audio; may be a black box
+    afx      what the gradient goes through; its predicted knobs are what the network names
+    encoder  wet [B, C, T] -> embedding [B, E, F]
+    head     (embed_dim, number of values) -> module, embedding -> z in 0..1
+    loss     named terms of (wet_hat, z_hat) against (wet, z)
+
+    Raises GraphError where no gradient passes through the afx, ValueError where the loss compares knobs and the
+    two graphs have different ones. Peladeau, Peeters (2024), arXiv 2310.11781.
+    """
+
+    def __init__(
+        self,
+        sfx: ProcessorGraph,
+        afx: ProcessorGraph,
+        encoder: Encoder,
+        loss: Loss,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        scheduler: Callable[..., object] | None = None,
+        head: Callable[[int, int], nn.Module] = StaticHead,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(optimizer, scheduler, seed)
+        require_gradient(afx)
+        loss.require(sfx.spec, afx.spec)
+        self.sfx, self.afx, self.encoder, self.loss = sfx, afx, encoder, loss
+        self.head = head(encoder.embed_dim, len(afx.spec))
+        self.same_knobs = sfx.spec == afx.spec
+
+    @property
+    def sample_rate(self) -> int:
+        return self.sfx.sample_rate
+
+    def step(self, batch: Mapping, stage: str, index: int) -> Tensor:
+        target = self.render(batch, stage, index)
+        with self.timed("encoder"):
+            z_hat = self.estimate(target.audio)
+        with self.timed("afx"):
+            pred = Estimate(self.afx(batch["dry"], controls=self.afx.from_unit(z_hat)), z_hat)
+        with self.timed("loss"):
+            terms = self.loss(pred, target)
+        return self.log_terms(stage, terms, self.loss.total(terms), len(z_hat))
+
+    @torch.no_grad()
+    def render(self, batch: Mapping, stage: str, index: int = 0) -> Estimate:
+        """The target: dry through the sfx at settings drawn for this batch."""
+        with self.timed("sfx"):
+            z = self.draw(self.sfx.spec, batch, stage, index)
+            return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z)
+
+    def estimate(self, wet: Tensor) -> Tensor:
+        """wet [B, C, T] -> z [B, P, 1]."""
+        return self.head(self.encoder(wet))
+
+    def apply(self, dry: Tensor, z: Tensor) -> Tensor:
+        """dry [B, C, T] at estimated settings [B, P, 1].
+
+        By the true effects where both graphs have the same knobs, else by the afx.
+        """
+        graph = self.sfx if self.same_knobs else self.afx
+        return graph(dry, controls=graph.from_unit(z))
+
+    @torch.no_grad()
+    def examples(self, batch: Mapping, stage: str = "val") -> Examples:
+        """Fixed targets and the present answers to them."""
+        target = self.render(batch, stage)
+        z_hat = self.estimate(target.audio)
+        return Examples(
+            batch["dry"], target, Estimate(self.apply(batch["dry"], z_hat), z_hat), list(batch["name"])
+        )
+
+    def answers(self, batch: Mapping, stage: str = "test") -> tuple[Estimate, dict[str, Estimate]]:
+        """The target of a batch; the estimate and what it must beat: nothing done, middle knobs, chance."""
+        target, dry, spec = self.render(batch, stage), batch["dry"], self.sfx.spec
+        z_hat = self.estimate(target.audio)
+        guess = torch.cat(
+            [spec.sample(1, generator=seeded(self.seed, "random", name)) for name in batch["name"]]
+        )
+        answers = {
+            "estimate": Estimate(self.apply(dry, z_hat), z_hat if self.same_knobs else None),
+            "dry": Estimate(dry),
+        }
+        for name, z in {"midpoint": torch.full_like(guess, 0.5), "random": guess}.items():
+            z = z.to(dry)
+            answers[name] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(z)), z)
+        return target, answers
+
+    def __str__(self) -> str:
+        weights = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return (
+            f"sfx  {self.sfx}\nafx  {self.afx}\n{type(self.encoder).__name__}, {weights:,} weights to train"
+        )

@@ -1,0 +1,24 @@
+"""Score a run: python evaluate.py run=runs/blind/... [data=folder data.root=...] [checkpoint=last]."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from difffx.runs import build, command_line, load_run, run_data
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
+def main(config: DictConfig) -> None:
+    """The tables of a run on its own test set, or on other data."""
+    from difffx.evaluation import report
+
+    run = load_run(config.run, config.checkpoint)
+    name, settings = run_data(config, run)
+    data = build(settings)
+    data.setup("test")
+    report(run, data.test_dataloader(), name)
+
+
+if __name__ == "__main__":
+    command_line(main)
