@@ -1,0 +1,11 @@
+"""Losses: a guess and the truth in, named scalars out."""
+
+from __future__ import annotations
+
+from difffx.losses.base import Loss
+from difffx.losses.estimate import Estimate
+from difffx.losses.params import Params
+from difffx.losses.spectral import Mel
+from difffx.losses.weighted import Weighted
+
+__all__ = ["Estimate", "Loss", "Mel", "Params", "Weighted"]
