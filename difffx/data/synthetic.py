@@ -1,34 +1,171 @@
-"""Music made of seeds."""
+"""Music made of seeds: the data set that needs no download and no disk."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
+from scipy import fft
 from torch.utils.data import Dataset
 
+from difffx.data.instruments import HOP, Studio, at_audio_rate, db, studio
+from difffx.data.players import play, write_score
 from difffx.data.segments import SegmentData, generator
+
+# who plays together, and how often
+ENSEMBLES = (
+    (10, ("drums", "bass", "strummed", "sung")),
+    (8, ("drums", "bass", "strummed", "lead")),
+    (8, ("drums", "bass", "distorted", "sung")),
+    (8, ("drums", "bass", "sustained", "lead")),
+    (6, ("drums", "bass", "sustained", "sung")),
+    (6, ("drums", "bass", "distorted", "strummed")),
+    (4, ("drums", "bass", "strummed", "sustained", "lead")),
+    (4, ("drums", "bass")),
+    (3, ("drums", "drums", "sustained")),
+    (6, ("strummed", "sung")),
+    (4, ("strummed", "strummed")),
+    (4, ("sustained", "lead")),
+    (4, ("sustained", "sustained")),
+    (6, ("drums",)),
+    (4, ("bass",)),
+    (6, ("strummed",)),
+    (3, ("distorted",)),
+    (6, ("sustained",)),
+    (3, ("lead",)),
+    (6, ("sung",)),
+    (6, ("spoken",)),
+)
+LEVELS_DB = {
+    "drums": 0.0,
+    "bass": -1.0,
+    "strummed": -4.0,
+    "sustained": -6.0,
+    "lead": -6.0,
+    "distorted": -3.0,
+    "sung": -2.0,
+    "spoken": 0.0,
+}
+CHANCES = np.array([weight for weight, _ in ENSEMBLES], float)
+CHANCES /= CHANCES.sum()
+ROOMS = 24
+TILTS = 9  # cosines over the logarithm of frequency that make an equalizer curve
+
+
+@lru_cache(maxsize=4)
+def acoustics(sample_rate: int, num_samples: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """Length of the FFT, frequency of its bins on an octave scale, equalizer curves, spectra of rooms [ROOMS, 2, bins]."""
+    rng = np.random.default_rng(20_240_502)
+    length = fft.next_fast_len(num_samples, real=True)
+    hz = fft.rfftfreq(length, 1.0 / sample_rate)
+    octave = np.log2(np.maximum(hz, 16.0) / 1000.0).astype(np.float32)
+    place = (octave - octave[0]) / (octave[-1] - octave[0])
+    curves = np.cos(np.pi * np.arange(1, TILTS + 1, dtype=np.float32)[:, None] * place)
+    rooms = np.empty((ROOMS, 2, len(hz)), np.complex64)
+    for room in rooms:
+        decay = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+        early = rng.uniform(0.002, 0.03)
+        taps = min(length, int(6.0 * decay * sample_rate) + 1)
+        t = np.arange(taps) / sample_rate
+        tail = rng.standard_normal((2, taps)) * np.exp(-t / decay) * (t > early)
+        echoes = rng.integers(1, max(2, min(taps, int(2.5 * early * sample_rate))), (2, 8))
+        np.put_along_axis(tail, echoes, rng.normal(0.0, 4.0, (2, 8)), axis=1)
+        spectrum = fft.rfft(tail.astype(np.float32), length)
+        dull = (
+            1.0
+            / (1.0 + (hz / rng.uniform(2000.0, 9000.0)) ** 2)
+            * hz**2
+            / (hz**2 + rng.uniform(100.0, 300.0) ** 2)
+        )
+        spectrum *= dull
+        room[:] = spectrum / np.sqrt(np.mean(np.abs(spectrum) ** 2))
+    return length, octave, curves, rooms
+
+
+def arrange(
+    rng: np.random.Generator, here: Studio, num_samples: int, channels: int
+) -> tuple[np.ndarray, int]:
+    """Everybody's track at its level and place: [C, T], and how many play."""
+    score = write_score(rng, num_samples, here.sample_rate)
+    names = ENSEMBLES[rng.choice(len(ENSEMBLES), p=CHANCES)][1]
+    mix = np.zeros((channels, num_samples), np.float32)
+    for name in names:
+        track = play(name, rng, score, here)
+        gain = db(LEVELS_DB[name] + rng.normal(0.0, 4.0))
+        if channels == 1:
+            mix[0] += np.float32(gain) * track
+            continue
+        angle = (
+            np.pi
+            / 4.0
+            * (1.0 + rng.normal(0.0, 0.15 if name in ("bass", "sung", "drums", "spoken") else 0.4))
+        )
+        mix += np.float32(gain) * np.array([[np.cos(angle)], [np.sin(angle)]], np.float32) * track
+    starts = [start for start, _ in score.bar_starts() if 0.2 * num_samples < start < 0.8 * num_samples]
+    if starts and rng.random() < 0.12:  # a stop, or an entry after silence
+        cut = starts[rng.integers(len(starts))]
+        quiet = np.float32(db(rng.uniform(-60.0, -10.0)))
+        mix[:, slice(cut, None) if rng.random() < 0.5 else slice(0, cut)] *= quiet
+    return mix, len(names)
+
+
+def color(rng: np.random.Generator, mix: np.ndarray, players: int, here: Studio) -> np.ndarray:
+    """Room, microphones and equalizers: one pass through the spectrum. What rings past the end is heard at the beginning."""
+    num_samples = mix.shape[1]
+    length, octave, curves, rooms = acoustics(here.sample_rate, num_samples)
+    weights = rng.standard_normal(TILTS) * 4.0 / np.arange(1, TILTS + 1) ** 0.7
+    level_db = weights.astype(np.float32) @ curves
+    gain = np.exp(level_db * np.float32(np.log(10.0) / 20.0))
+    edge = 1000.0 * 2.0**octave
+    spectrum = fft.rfft(mix, length)
+    if rng.random() < 0.8:
+        wet = np.float32(db(rng.uniform(-40.0, -6.0)))
+        spectrum *= 1.0 + wet * rooms[rng.integers(ROOMS), : len(mix)]
+    if rng.random() < 0.4:  # coded, or recorded on something that goes no higher
+        gain[octave > np.log2(rng.uniform(10.0, 20.0))] = 0.0
+    gain *= edge**2 / (edge**2 + np.float32(rng.uniform(15.0, 40.0)) ** 2)
+    spectrum *= gain
+    return fft.irfft(spectrum, length)[:, :num_samples]
+
+
+def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndarray:
+    """A compressor on the sum, saturation, a limiter, noise of the medium: each sometimes."""
+    num_samples = audio.shape[1]
+    audio = audio / (np.sqrt(np.mean(np.square(audio))) + np.float32(1e-9))
+    if rng.random() < 0.4:
+        blocks = num_samples // HOP
+        power = np.square(audio[:, : blocks * HOP]).mean(0).reshape(blocks, HOP).mean(1)
+        smooth = np.convolve(np.pad(power, 24, mode="edge"), np.full(49, 1.0 / 49.0), "valid")
+        over = np.maximum(10.0 * np.log10(smooth + 1e-9) - rng.uniform(-10.0, 0.0), 0.0)
+        reduction = np.append(-over * rng.uniform(0.1, 0.6), [0.0, 0.0])
+        reduction[-2:] = reduction[-3]
+        audio = audio * at_audio_rate(10.0 ** (reduction / 20.0))[:num_samples]
+    if rng.random() < 0.35:
+        drive = np.float32(db(rng.uniform(-18.0, 0.0)))
+        audio = np.tanh(drive * audio) / drive
+    if rng.random() < 0.3:
+        ceiling = np.float32(np.sqrt(np.mean(np.square(audio))) * db(rng.uniform(7.0, 14.0)))
+        audio = np.clip(audio, -ceiling, ceiling)
+    if rng.random() < 0.4:
+        name = ("white", "pink", "pink", "brown", "h")[rng.integers(5)]
+        hiss = np.stack([here.slice_of(name, rng, num_samples) for _ in audio])
+        audio = audio + np.float32(db(rng.uniform(-80.0, -45.0))) * hiss
+    if rng.random() < 0.05:
+        audio = audio + 0.3 * (rng.random(num_samples) < 2e-4) * rng.standard_normal(
+            num_samples, dtype=np.float32
+        )
+    return audio
 
 
 def render(rng: np.random.Generator, sample_rate: int, num_samples: int, channels: int) -> np.ndarray:
-    """One segment of music, [C, T] float32, peak between -12 and 0 dBFS."""
-    time = np.arange(num_samples) / sample_rate
-    audio = np.zeros((channels, num_samples))
-    beat = 60.0 / rng.uniform(70.0, 170.0)
-    for _ in range(6):
-        f0 = 440.0 * 2.0 ** (rng.integers(-40, 13) / 12.0)
-        step = beat * 2.0 ** rng.integers(-1, 3)
-        phase = np.mod(time - rng.uniform(0.0, step), step)
-        envelope = np.exp(-phase / rng.uniform(0.05, 0.6)) * (1.0 - np.exp(-phase / 0.003))
-        tone = sum(
-            np.sin(2.0 * np.pi * (k * f0 * time + rng.uniform())) / k
-            for k in range(1, 9)
-            if k * f0 < 0.45 * sample_rate
-        )
-        audio += rng.uniform(0.2, 1.0, (channels, 1)) * envelope * tone
-    hits = np.mod(time, beat / 2.0)
-    audio += 0.3 * np.exp(-hits / 0.04) * rng.standard_normal((channels, num_samples))
-    audio *= 10.0 ** (rng.uniform(-12.0, 0.0) / 20.0) / np.abs(audio).max()
-    return audio.astype(np.float32)
+    """One segment of music, [C, T] float32, its peak between -12 and 0 dBFS."""
+    here = studio(sample_rate)
+    mix, players = arrange(rng, here, num_samples, channels)
+    while np.abs(mix).max() < 1e-4:  # everybody rests: play something else
+        mix, players = arrange(rng, here, num_samples, channels)
+    audio = master(rng, color(rng, mix, players, here), here)
+    return (audio * np.float32(0.9999 * db(rng.uniform(-12.0, 0.0)) / np.abs(audio).max())).astype(np.float32)
 
 
 class SyntheticSegments(Dataset):
@@ -67,6 +204,11 @@ class Synthetic(SegmentData):
         super().__init__(
             sample_rate, seconds, channels, batch_size, num_workers, seed, train_items, val_items, test_items
         )
+
+    def setup(self, stage: str) -> None:
+        """Make the tables before the workers fork, so that they share them."""
+        studio(self.sample_rate)
+        acoustics(self.sample_rate, self.num_samples)
 
     def dataset(self, split: str) -> SyntheticSegments:
         return SyntheticSegments(
