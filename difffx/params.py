@@ -150,7 +150,7 @@ class ControlSpec:
         )
 
     def flatten(self, controls: Controls) -> Tensor:
-        """The inverse, {node: {knob: [B, K, F]}} -> z [B, P, F]; static knobs stretch to the longest curve."""
+        """The inverse, {node: {knob: [B, K, F]}} -> z [B, P, F]; static knobs stretch to curves."""
         flat = self.check(controls)
         if not self.entries:
             raise ValueError("this spec has no knobs to flatten")

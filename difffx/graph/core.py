@@ -42,7 +42,7 @@ class Trace:
 class ProcessorGraph(Processor):
     """Named processors, named wires, one or several named outputs.
 
-    processors  name -> Processor, another graph included. Their order does not matter where wires are given
+    processors  name -> Processor, another graph included. In any order where wires are given
     wires       name -> what it hears: a list in the order of the processor's inputs, or {input: signal}. A signal
                 is a graph input, a node, or node.output where a node has several. Without wires: a chain
     inputs      names of the signals the graph is given
@@ -121,7 +121,7 @@ class ProcessorGraph(Processor):
     def forward(
         self, *inputs: Tensor | Mapping[str, Tensor], controls: Controls | None = None
     ) -> Tensor | dict[str, Tensor]:
-        """inputs [B, C, T] in the order of `inputs`, or one {name: [B, C, T]}; controls as `from_unit` makes them.
+        """inputs [B, C, T] in the order of `inputs`, or one {name: [B, C, T]}; controls as from `from_unit`.
 
         Returns the output, or {name: output} where the graph has several. Without controls every predicted
         knob stands at its default. Raises ValueError naming missing and surplus signals and controls.

@@ -62,7 +62,7 @@ class Processor(nn.Module):
     def forward(self, *inputs: Tensor, controls: Controls | None = None, **knobs: float | Tensor) -> Tensor:
         """inputs [B, C, T]; knobs as floats, [B, K, F] tensors, or in one dictionary.
 
-        Missing knobs take their default. Checks names and shapes, not values: a check of a tensor's value stops a GPU.
+        Missing knobs take their default. Names and shapes are checked; a check of values would stop a GPU.
         """
         given = {**(controls or {}), **knobs}
         self._check_inputs(inputs)

@@ -34,8 +34,8 @@ class BlindEstimation(Task):
     head     (embed_dim, number of values) -> module, embedding -> z in 0..1
     loss     named terms of (wet_hat, z_hat) against (wet, z)
 
-    Raises GraphError where no gradient passes through the afx, ValueError where the loss compares knobs and the
-    two graphs have different ones. Peladeau, Peeters (2024), arXiv 2310.11781.
+    Raises GraphError where no gradient passes through the afx, ValueError where the loss compares knobs
+    and the two graphs have different ones. Peladeau, Peeters (2024), arXiv 2310.11781.
     """
 
     def __init__(

@@ -1,0 +1,172 @@
+"""Laws that every processor keeps. The subjects are processors.__all__: a new effect is tested by being exported."""
+
+import inspect
+
+import pytest
+import torch
+
+from difffx import processors
+from difffx.processors import Compressor, Processor
+
+RATE = 44_100
+LENGTH = 1500
+CONTRACTS = {"Processor"}
+PROXIES = {"NeuralProxy", "HybridProxy"}
+# The whole signal decides on every sample: the mean or the peak is taken over all of it.
+NOT_CAUSAL = {"Normalize", "TaylorShaper", "ChebyshevShaper"}
+NAMES = [name for name in processors.__all__ if name not in CONTRACTS]
+EXACT = [name for name in NAMES if name not in PROXIES]
+
+
+def make(name):
+    kind = getattr(processors, name)
+    if name in PROXIES:
+        return kind(Compressor(RATE)).eval()
+    return kind(RATE)
+
+
+def noise(batch=2, channels=1, length=LENGTH, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    burst = torch.rand(batch, 1, length, generator=generator, dtype=torch.float64).cumprod(-1) + 0.2
+    x = torch.randn(batch, channels, length, generator=generator, dtype=torch.float64)
+    return (0.25 * burst * x).to(dtype)
+
+
+def heard(processor, x):
+    count = 2 if processor.variadic else len(processor.inputs)
+    return [x.roll(i, -1) for i in range(count)]
+
+
+def settings(processor, batch=2, seed=1, dtype=torch.float32):
+    z = processor.spec.sample(batch, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return 0.1 + 0.8 * z
+
+
+def run(processor, x, z):
+    return processor(*heard(processor, x), controls=processor.from_unit(z))
+
+
+def ends(processor):
+    """Every knob at its lower end, every knob at its upper end."""
+    count = len(processor.spec)
+    return [torch.zeros(2, count, 1), torch.ones(2, count, 1)]
+
+
+def test_the_registry_holds_every_public_processor():
+    found = {
+        name
+        for name, kind in inspect.getmembers(processors, inspect.isclass)
+        if issubclass(kind, Processor) and not name.startswith("_")
+    }
+    assert found == set(processors.__all__)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_type_and_finiteness_for_noise_and_silence(name, channels):
+    processor = make(name)
+    for x in (noise(channels=channels), torch.zeros(2, channels, LENGTH), noise(channels=channels, length=1)):
+        for z in (settings(processor), *ends(processor)):
+            x = x.clone().requires_grad_()
+            z = z.clone().requires_grad_()
+            y = run(processor, x, z)
+            assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all()
+            y.square().sum().backward()
+            assert x.grad.isfinite().all()
+            assert z.numel() == 0 or z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_its_items(name):
+    processor = make(name)
+    x, z = noise(batch=3, channels=2), settings(processor, batch=3)
+    together = run(processor, x, z)
+    apart = torch.cat([run(processor, x[i : i + 1], z[i : i + 1]) for i in range(3)])
+    assert torch.allclose(together, apart, atol=2e-6 * together.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_knob_moves_the_output(name):
+    processor = make(name)
+    x = noise(length=6000)
+    z = settings(processor).requires_grad_()
+    weight = noise(seed=3, length=6000)
+    (run(processor, x, z) * weight).sum().backward()
+    if len(processor.spec):
+        still = [label for label, g in zip(processor.spec.labels, z.grad.abs().amax((0, 2)), strict=True) if g == 0]
+        assert not still
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_constant_curve_is_a_static_control(name):
+    processor = make(name)
+    x, z = noise(), settings(processor)
+    controls = processor.from_unit(z)
+    moving = {p.name for p in processor.params if p.dynamic}
+    curves = {k: v.expand(-1, -1, 5) if k in moving else v for k, v in controls.items()}
+    static = processor(*heard(processor, x), controls=controls)
+    assert torch.allclose(processor(*heard(processor, x), controls=curves), static, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_round_trip_and_defaults_lie_inside(name):
+    processor = make(name)
+    z = settings(processor, batch=16, dtype=torch.float64)
+    if len(processor.spec):
+        assert torch.allclose(processor.to_unit(processor.from_unit(z)), z, atol=1e-9)
+    defaults = processor.spec.defaults()
+    assert ((defaults >= 0) & (defaults <= 1)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_CAUSAL])
+def test_twice_as_long_begins_the_same(name):
+    processor = make(name)
+    x, z = noise(length=2 * LENGTH), settings(processor)
+    short, long = x[..., :LENGTH], run(processor, x, z)[..., :LENGTH]
+    one_input = [x[..., :LENGTH] for x in heard(processor, x)]
+    y = processor(*one_input, controls=processor.from_unit(z))
+    assert y.shape == short.shape
+    assert torch.allclose(y, long, atol=2e-6 * long.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float32_agrees_with_float64(name):
+    processor = make(name)
+    x, z = noise(), settings(processor)
+    fine = run(processor, x.double(), z.double())
+    assert fine.dtype == torch.float64
+    error = (run(processor, x, z).double() - fine).norm() / fine.norm()
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_gradients_equal_finite_differences(name):
+    processor = make(name)
+    x = noise(batch=1, length=40, dtype=torch.float64, seed=7).requires_grad_()
+    z = settings(processor, batch=1, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, z: run(processor, x, z), (x, z), eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand_the_missing_knobs_take_their_defaults(name):
+    processor = make(name)
+    x = heard(processor, noise())
+    by_default = processor(*x, controls=processor.from_unit(processor.spec.defaults()))
+    assert torch.allclose(processor(*x), by_default, atol=1e-4 * by_default.abs().max().item())
+    if processor.params:
+        first = processor.params[0]
+        assert torch.allclose(processor(*x, **{first.name: first.default}), processor(*x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_wrong_calls_are_refused_by_name(name):
+    processor = make(name)
+    x = heard(processor, noise())
+    with pytest.raises(ValueError, match=f"{name}: no knob 'no_such_knob'"):
+        processor(*x, no_such_knob=1.0)
+    with pytest.raises(ValueError, match=r"\[B, C, T\]"):
+        processor(*(signal[0] for signal in x))
+    with pytest.raises(ValueError, match="empty"):
+        processor(*(signal[..., :0] for signal in x))
+    with pytest.raises(ValueError, match="sample_rate"):
+        getattr(processors, name)(0)
