@@ -90,7 +90,7 @@ def sosfilt(x: Tensor, sos: Tensor) -> Tensor:
     steps, whose matrices are squares of each other.
 
     Within -180 dB of scipy for six bells at 20 Hz with a Q of 100. Six sections on 8 x 1 x 131072: 7 ms, and
-    19 ms with all gradients, on two cores of an EPYC. Needs a device with float64.
+    19 ms with all gradients, on two cores of a Xeon. Needs a device with float64.
     """
     if x.ndim != 3 or sos.ndim != 3 or sos.shape[0] not in (1, x.shape[0]) or sos.shape[2] != 6:
         shapes = f"{tuple(x.shape)} and {tuple(sos.shape)}"
