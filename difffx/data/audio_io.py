@@ -13,7 +13,25 @@ import soxr
 import torch
 from torch import Tensor
 
-EXTENSIONS = frozenset(["aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "rf64", "snd", "w64", "wav", "wave"])
+EXTENSIONS = frozenset(
+    [
+        "aif",
+        "aifc",
+        "aiff",
+        "au",
+        "caf",
+        "flac",
+        "mp3",
+        "oga",
+        "ogg",
+        "opus",
+        "rf64",
+        "snd",
+        "w64",
+        "wav",
+        "wave",
+    ]
+)
 RESAMPLING_MARGIN = 2048  # source samples read on both sides of a segment; soxr's HQ filter is shorter
 SLACK_SECONDS = 0.1  # an MP3's header may count its padding
 BLOCK = 44_100  # libsndfile crashes when one call writes a minute of OGG

@@ -56,6 +56,7 @@ def studio(sample_rate: int) -> Studio:
             "white": (20.0, 30_000.0, 0.0),
             "pink": (20.0, 30_000.0, -3.0),
             "brown": (20.0, 8_000.0, -6.0),
+            "rumble": (25.0, 70.0, 0.0),
             "s": (5_000.0, 9_500.0, 0.0),
             "sh": (2_200.0, 5_500.0, -2.0),
             "f": (1_200.0, 11_000.0, -1.0),
@@ -64,7 +65,7 @@ def studio(sample_rate: int) -> Studio:
             "cymbal": (3_000.0, 13_000.0, -3.0),
         }.items()
     }
-    empty = Studio(sample_rate, fft.next_fast_len(int(1.5 * sample_rate)), noise, {})
+    empty = Studio(sample_rate, 2 ** round(np.log2(1.5 * sample_rate)), noise, {})
     drums = {kind: [drum(kind, rng, empty) for _ in range(SHOTS)] for kind in DRUMS}
     return Studio(sample_rate, empty.loop_length, noise, drums)
 
@@ -259,8 +260,8 @@ def drum(kind: str, rng: np.random.Generator, here: Studio) -> np.ndarray:
         return here.slice_of(name, rng, length)
 
     if kind == "kick":
-        hit = sweep(rng.uniform(38, 75), rng.uniform(40, 260), rng.uniform(0.012, 0.06)) * fall(
-            rng.uniform(0.06, 0.25)
+        hit = sweep(rng.uniform(30, 62), rng.uniform(40, 300), rng.uniform(0.012, 0.06)) * fall(
+            rng.uniform(0.03, 0.2)
         )
         hit = np.tanh(rng.uniform(0.7, 3.0) * hit)
         hit += (

@@ -148,7 +148,7 @@ def bass(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
         ((250.0, 1200.0), (600.0, 3500.0), (200.0, 2500.0), (80.0, 300.0))[kind],
         pluck=(rng.uniform(0.1, 0.35), rng.uniform(0.05, 0.2), 0.0, 0.0)[kind],
     )
-    center, darker = rng.uniform(31.0, 43.0), rng.uniform(1.5, 8.0)
+    center, darker = rng.uniform(26.0, 39.0), rng.uniform(1.5, 8.0)
     decay, gate = np.exp(rng.uniform(np.log(0.15), np.log(4.0))), rng.uniform(0.3, 1.0)
     hits = rhythm(rng, score, rng.uniform(0.2, 0.9))
     made: dict[int, list[np.ndarray]] = {}
@@ -183,17 +183,13 @@ def pluck_note(
 def strummed(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
     """Guitar, piano, electric piano, harp, bells: chords struck in a rhythm, or broken into single notes."""
     out = np.zeros(score.length, np.float32)
-    tone = ins.timbre(
-        rng,
-        (0.6, 1.8),
-        (400.0, 5000.0),
-        pluck=rng.uniform(0.08, 0.45) * (rng.random() < 0.7),
-        stretch=rng.choice([0.0, 2e-4, 6e-4, 3e-3]),
-    )
+    stretch = rng.choice([0.0, 2e-4, 6e-4, 3e-3])
+    pluck = rng.uniform(0.05, 0.3) * (rng.random() < 0.7)
+    tone = ins.timbre(rng, (0.1, 1.1), (800.0, 6000.0), pluck=pluck, stretch=stretch)
     decay = np.exp(rng.uniform(np.log(0.12), np.log(2.0)))
-    center, voices = rng.uniform(48.0, 67.0), int(rng.integers(3, 7))
-    broken = rng.random() < 0.35
-    hits = rhythm(rng, score, rng.uniform(0.1, 0.7) * (1.3 if broken else 0.8))
+    center, voices = rng.uniform(50.0, 70.0), int(rng.integers(3, 7))
+    broken, longest = rng.random() < 0.35, here.loop_length / here.sample_rate - 0.1
+    hits = rhythm(rng, score, rng.uniform(0.1, 0.65))
     made: dict[tuple[int, ...], list[np.ndarray]] = {}
     for i, room in zip(hits, lengths(hits, score), strict=True):
         chord = score.chords[score.bars[i]]
@@ -201,16 +197,13 @@ def strummed(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray
         notes = [notes[int(rng.integers(voices))]] if broken else notes
         key = tuple(notes)
         if key not in made:
-            made[key] = [
-                ins.loop(rng, tone, notes, here, 1 + (tone.stretch > 0), 3e-4, d) for d in (1.0, 4.0)
-            ]
-        seconds = min(2.5 * decay, 2.5) if broken else min(room / here.sample_rate, 2.5 * decay, 2.5)
+            made[key] = [ins.loop(rng, tone, notes, here, 1 + (stretch > 0), 3e-4, d) for d in (1.0, 4.0)]
+        seconds = min(longest, 2.5 * decay, longest if broken else room / here.sample_rate)
         t = ins.block_times(int((seconds + 0.06) * here.sample_rate), here.sample_rate)
-        sound = [
-            ins.at_audio_rate(ins.envelope(t, a, d, seconds, 0.06)) * np.resize(l, (len(t) - 1) * HOP)
-            for l, a, d in zip(made[key], (0.001, 0.002), (0.2 * decay, decay), strict=True)
-        ]
-        add(out, sound[0] + sound[1], int(score.steps[i]), db(-rng.uniform(0.0, 6.0)))
+        bright = ins.at_audio_rate(ins.envelope(t, 0.001, 0.3 * decay, seconds, 0.06))
+        dark = ins.at_audio_rate(ins.envelope(t, 0.002, decay, seconds, 0.06))
+        sound = bright * made[key][0][: len(bright)] + dark * made[key][1][: len(bright)]
+        add(out, sound, int(score.steps[i]), db(-rng.uniform(0.0, 6.0)))
     return out
 
 
@@ -224,8 +217,8 @@ def sustained(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarra
         rng.uniform(0.002, 0.01),
         rng.uniform(5e-4, 3e-3),
     )[kind]
-    tone = ins.timbre(rng, ((0.8, 1.6), (0.4, 1.8), (0.8, 2.0), (1.0, 2.2))[kind], (500.0, 4500.0))
-    center, voices = rng.uniform(50.0, 66.0), int(rng.integers(3, 6))
+    tone = ins.timbre(rng, ((0.3, 1.2), (0.1, 1.2), (0.4, 1.4), (0.5, 1.6))[kind], (800.0, 5500.0))
+    center, voices = rng.uniform(54.0, 74.0), int(rng.integers(3, 6))
     attack, release = (rng.uniform(0.03, 0.4), 0.3) if kind != 1 else (0.02, 0.06)
     low = rng.random() < 0.35  # with the basses or the pedal
     made: dict[tuple[int, ...], np.ndarray] = {}

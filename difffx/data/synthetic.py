@@ -15,10 +15,10 @@ from difffx.data.segments import SegmentData, generator
 
 # who plays together, and how often
 ENSEMBLES = (
-    (10, ("drums", "bass", "strummed", "sung")),
-    (8, ("drums", "bass", "strummed", "lead")),
-    (8, ("drums", "bass", "distorted", "sung")),
-    (8, ("drums", "bass", "sustained", "lead")),
+    (12, ("drums", "bass", "strummed", "sung")),
+    (9, ("drums", "bass", "strummed", "lead")),
+    (9, ("drums", "bass", "distorted", "sung")),
+    (9, ("drums", "bass", "sustained", "lead")),
     (6, ("drums", "bass", "sustained", "sung")),
     (6, ("drums", "bass", "distorted", "strummed")),
     (4, ("drums", "bass", "strummed", "sustained", "lead")),
@@ -38,13 +38,13 @@ ENSEMBLES = (
     (6, ("spoken",)),
 )
 LEVELS_DB = {
-    "drums": 0.0,
-    "bass": -1.0,
-    "strummed": -4.0,
-    "sustained": -6.0,
-    "lead": -6.0,
+    "drums": 3.0,
+    "bass": 0.0,
+    "strummed": -1.0,
+    "sustained": -3.0,
+    "lead": -4.0,
     "distorted": -3.0,
-    "sung": -2.0,
+    "sung": 0.0,
     "spoken": 0.0,
 }
 CHANCES = np.array([weight for weight, _ in ENSEMBLES], float)
@@ -116,15 +116,17 @@ def color(rng: np.random.Generator, mix: np.ndarray, players: int, here: Studio)
     length, octave, curves, rooms = acoustics(here.sample_rate, num_samples)
     weights = rng.standard_normal(TILTS) * 4.0 / np.arange(1, TILTS + 1) ** 0.7
     level_db = weights.astype(np.float32) @ curves
+    level_db += np.float32(rng.normal(0.0, 3.5)) * np.maximum(octave - 1.5, 0.0)
+    level_db += np.float32(2.0) * np.exp(-0.5 * np.square(octave - 1.8))  # presence, as engineers like it
     gain = np.exp(level_db * np.float32(np.log(10.0) / 20.0))
     edge = 1000.0 * 2.0**octave
     spectrum = fft.rfft(mix, length)
     if rng.random() < 0.8:
         wet = np.float32(db(rng.uniform(-40.0, -6.0)))
         spectrum *= 1.0 + wet * rooms[rng.integers(ROOMS), : len(mix)]
-    if rng.random() < 0.4:  # coded, or recorded on something that goes no higher
-        gain[octave > np.log2(rng.uniform(10.0, 20.0))] = 0.0
-    gain *= edge**2 / (edge**2 + np.float32(rng.uniform(15.0, 40.0)) ** 2)
+    if rng.random() < 0.5:  # coded, or recorded on something that goes no higher
+        gain[octave > np.log2(rng.uniform(9.0, 20.0))] = 0.0
+    gain *= edge**2 / (edge**2 + np.float32(rng.uniform(8.0, 30.0)) ** 2)
     spectrum *= gain
     return fft.irfft(spectrum, length)[:, :num_samples]
 
@@ -133,7 +135,7 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
     """A compressor on the sum, saturation, a limiter, noise of the medium: each sometimes."""
     num_samples = audio.shape[1]
     audio = audio / (np.sqrt(np.mean(np.square(audio))) + np.float32(1e-9))
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         blocks = num_samples // HOP
         power = np.square(audio[:, : blocks * HOP]).mean(0).reshape(blocks, HOP).mean(1)
         smooth = np.convolve(np.pad(power, 24, mode="edge"), np.full(49, 1.0 / 49.0), "valid")
@@ -142,15 +144,17 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
         reduction[-2:] = reduction[-3]
         audio = audio * at_audio_rate(10.0 ** (reduction / 20.0))[:num_samples]
     if rng.random() < 0.35:
-        drive = np.float32(db(rng.uniform(-18.0, 0.0)))
+        drive = np.float32(db(rng.uniform(-20.0, -2.0)))
         audio = np.tanh(drive * audio) / drive
-    if rng.random() < 0.3:
-        ceiling = np.float32(np.sqrt(np.mean(np.square(audio))) * db(rng.uniform(7.0, 14.0)))
+    if rng.random() < 0.12:
+        ceiling = np.float32(np.sqrt(np.mean(np.square(audio))) * db(rng.uniform(8.0, 15.0)))
         audio = np.clip(audio, -ceiling, ceiling)
-    if rng.random() < 0.4:
+    if rng.random() < 0.75:
         name = ("white", "pink", "pink", "brown", "h")[rng.integers(5)]
         hiss = np.stack([here.slice_of(name, rng, num_samples) for _ in audio])
-        audio = audio + np.float32(db(rng.uniform(-80.0, -45.0))) * hiss
+        audio = audio + np.float32(db(rng.uniform(-75.0, -34.0))) * hiss
+    if rng.random() < 0.4:
+        audio = audio + np.float32(db(rng.uniform(-50.0, -18.0))) * here.slice_of("rumble", rng, num_samples)
     if rng.random() < 0.05:
         audio = audio + 0.3 * (rng.random(num_samples) < 2e-4) * rng.standard_normal(
             num_samples, dtype=np.float32
