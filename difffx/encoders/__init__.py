@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from difffx.encoders.base import Encoder
+from difffx.encoders.cqt import TimbreEncoder
 from difffx.encoders.heads import StaticHead
+from difffx.encoders.mee import MusicalEffectsEncoder
 from difffx.encoders.time_frequency import TimeFrequencyEncoder
 
-__all__ = ["Encoder", "StaticHead", "TimeFrequencyEncoder"]
+__all__ = ["Encoder", "MusicalEffectsEncoder", "StaticHead", "TimbreEncoder", "TimeFrequencyEncoder"]

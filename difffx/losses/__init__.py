@@ -5,7 +5,7 @@ from __future__ import annotations
 from difffx.losses.base import Loss
 from difffx.losses.estimate import Estimate
 from difffx.losses.params import Params
-from difffx.losses.spectral import Mel
+from difffx.losses.spectral import Mel, MultiScale
 from difffx.losses.weighted import Weighted
 
-__all__ = ["Estimate", "Loss", "Mel", "Params", "Weighted"]
+__all__ = ["Estimate", "Loss", "Mel", "MultiScale", "Params", "Weighted"]

@@ -38,9 +38,8 @@ class Loss(nn.Module):
     def forward(self, pred: Estimate, target: Estimate) -> dict[str, Tensor]:
         """The terms, unweighted, as scalars."""
         if pred.audio.shape != target.audio.shape:
-            raise ValueError(
-                f"{type(self).__name__}: {tuple(pred.audio.shape)} against {tuple(target.audio.shape)}"
-            )
+            shapes = f"{tuple(pred.audio.shape)} and {tuple(target.audio.shape)}"
+            raise ValueError(f"{type(self).__name__}: expected two sounds of one shape, got {shapes}")
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(self.weights.values())):
             return self.measure(pred, target)
 

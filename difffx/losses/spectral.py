@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor
 
 from difffx.functional.spectra import log_mel, mel_bank, normalize_rms
@@ -30,3 +33,22 @@ class Mel(Loss):
         with torch.no_grad():
             goal = log_mel(normalize_rms(target.audio), self.bank, self.hop)
         return {"mel": (log_mel(normalize_rms(pred.audio), self.bank, self.hop) - goal).abs().mean()}
+
+
+class MultiScale(Loss):
+    """How differently two sounds look through short and long windows, at equal level: onsets as well as hum.
+
+    n_fft  sizes in samples, a quarter of each between frames
+
+    Spectral convergence plus the mean absolute difference of ln-magnitudes, mean of the sizes: auraloss's
+    MultiResolutionSTFTLoss (Yamamoto et al., 2020) after removing the mean and the RMS of both.
+    """
+
+    def __init__(self, n_fft: Sequence[int] = (256, 1024, 4096), weight: float = 1.0) -> None:
+        super().__init__({"multi_scale": weight})
+        self.distance = MultiResolutionSTFTLoss(list(n_fft), [size // 4 for size in n_fft], list(n_fft))
+
+    def measure(self, pred: Estimate, target: Estimate) -> dict[str, Tensor]:
+        with torch.no_grad():
+            goal = normalize_rms(target.audio)
+        return {"multi_scale": self.distance(normalize_rms(pred.audio), goal)}

@@ -20,9 +20,7 @@ class Weighted(Loss):
 
     def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float]) -> None:
         if set(terms) != set(weights):
-            raise ValueError(
-                f"Weighted: terms {sorted(terms)} and weights {sorted(weights)} must have the same names"
-            )
+            raise ValueError(f"Weighted: terms {sorted(terms)} but weights for {sorted(weights)}")
         if not terms:
             raise ValueError("Weighted: needs at least one term")
         combined: dict[str, float] = {}
@@ -40,9 +38,8 @@ class Weighted(Loss):
         self.terms = nn.ModuleDict(terms)
 
     def require(self, sfx: ControlSpec, afx: ControlSpec) -> None:
-        for name, loss in self.terms.items():
-            if any(self.weights[_label(name, term, loss)] for term in loss.weights):
-                loss.require(sfx, afx)
+        for loss in self.terms.values():
+            loss.require(sfx, afx)
 
     def measure(self, pred: Estimate, target: Estimate) -> dict[str, Tensor]:
         return {

@@ -1,0 +1,8 @@
+"""Metrics: what a person wants to know about an estimate, item by item."""
+
+from __future__ import annotations
+
+from difffx.metrics.audio import audio_metrics
+from difffx.metrics.params import knob_errors, knob_units
+
+__all__ = ["audio_metrics", "knob_errors", "knob_units"]
