@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hydra
 from omegaconf import DictConfig
 
 from difffx.runs import build, command_line, load_run, run_data
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
-def main(config: DictConfig) -> None:
+def evaluate(config: DictConfig) -> None:
     """The tables of a run on its own test set, or on other data."""
     from difffx.evaluation import report
 
@@ -21,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command_line("evaluate", evaluate)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hydra
+import logging
+
 from omegaconf import DictConfig
 
 from difffx.runs import build, command_line, find_checkpoint, load_run, output_folder, plain, save_config
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
-def main(config: DictConfig) -> float | None:
+def train(config: DictConfig) -> float | None:
     """Fits the task, scores its best checkpoint, returns the metric that a sweep minimizes."""
     import lightning
 
     from difffx.evaluation import report
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     folder = output_folder()
     data, task = build(config.data), build(config.task)
@@ -37,4 +38,4 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command_line("train", train)

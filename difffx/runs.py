@@ -11,16 +11,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 WRONG_OPTION = r"Could not find '(\S+)/(\S+)'\s+Available options in '\S+':\s+(.*?)\n(?:Config search|$)"
 
 
@@ -155,12 +158,28 @@ def resumed(arguments: list[str]) -> list[str]:
     return [*before, *now, f"hydra.run.dir='{folder}'", f"resume='{folder}'"]
 
 
-def command_line(main: Callable[[], object]) -> None:
-    """Runs a Hydra main. A user's mistake is one line on stderr and exit code 1; DIFFFX_TRACEBACK=1 shows where."""
+def command_line(name: str, job: Callable[[DictConfig], object]) -> None:
+    """Composes configs/<name>.yaml with what was typed and runs the job.
+
+    A user's mistake is one line on stderr and exit code 1; DIFFFX_TRACEBACK=1 shows where it arose.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
+    def main(config: DictConfig) -> object:
+        with one_line_errors():  # inside Hydra too, which else prints a line of its own
+            return job(config)
+
+    with one_line_errors():
         sys.argv[1:] = resumed(sys.argv[1:])
         main()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can cause into one line and an exit code; lets bugs through with their traceback."""
+    try:
+        yield
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
@@ -184,7 +203,10 @@ def one_line(error: BaseException) -> str:
     key = re.search(r"full_key: (\S+)", text)
     while error.__cause__ is not None:
         error = error.__cause__
+        key = key or re.search(r"full_key: (\S+)", str(error))
     problems = getattr(error, "problems", None)
     words = "; ".join(problems) if problems else " ".join(str(error).split("full_key:")[0].split())
-    words = words.replace("\n", " ").strip() or type(error).__name__
+    words = words or type(error).__name__
+    if "is not in struct" in words and key:
+        return f"{key.group(1)}: there is no such key; to add one, +{key.group(1)}=..."
     return f"{key.group(1)}: {words}" if key and key.group(1) not in words else words
