@@ -1,4 +1,4 @@
-"""Compare the synthetic music with a folder of real recordings: spectrum, crest factor, loudness range, flux."""
+"""Compare synthetic music with a folder of recordings: spectrum, crest factor, loudness range, flux."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ def main() -> None:
     real = np.array([describe(p) for p in parts])
     print(f"{len(made)} synthetic items, {len(real)} segments of {len(cut)} recordings: mean (std)")
     for i, name in enumerate([*(f"{hz:.0f} Hz" for hz in BANDS_HZ), "crest dB", "range dB", "flux dB"]):
-        columns = [f"{x[:, i].mean():7.1f} ({x[:, i].std():4.1f})" for x in (real, made)]
-        print(
-            f"{name:>9}  real {columns[0]}   synthetic {columns[1]}   {made[:, i].mean() - real[:, i].mean():+5.1f}"
-        )
+        left, right = (f"{x[:, i].mean():7.1f} ({x[:, i].std():4.1f})" for x in (real, made))
+        apart = made[:, i].mean() - real[:, i].mean()
+        print(f"{name:>9}  real {left}   synthetic {right}   {apart:+5.1f}")
 
 
 if __name__ == "__main__":

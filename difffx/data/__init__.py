@@ -5,6 +5,8 @@ dry   float32 [B, C, T]   always: the sound before any effect
 name  list of B strings   always: where an item comes from
 """
 
+from difffx.data.folder import Folder
+from difffx.data.musdb18 import MUSDB18
 from difffx.data.synthetic import Synthetic
 
-__all__ = ["Synthetic"]
+__all__ = ["MUSDB18", "Folder", "Synthetic"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,13 @@ EXTENSIONS = frozenset(
 )
 RESAMPLING_MARGIN = 2048  # source samples read on both sides of a segment; soxr's HQ filter is shorter
 SLACK_SECONDS = 0.1  # an MP3's header may count its padding
+STREAMED = 0x7FFF0000  # a WAV that was written to a pipe promises this much or more
 BLOCK = 44_100  # libsndfile crashes when one call writes a minute of OGG
 SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
 
 
 class AudioError(ValueError):
-    """A file that cannot be used: one line with its name, what is wrong, and where there is one, the way out."""
+    """A file that cannot be used: one line with its name, what is wrong, and the way out if any."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,15 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise AudioError(f"{path}: not an audio file that can be read ({_reason(error)})") from error
+    promised = re.search(r"(?:data|SSND) *: (\d+) \(should be (\d+)\)", file.extra_info)
     if file.frames < 1:
         file.close()
         raise AudioError(f"{path}: is empty, it has a header and no samples")
+    if promised and int(promised[2]) < int(promised[1]) < STREAMED:
+        file.close()
+        raise AudioError(
+            f"{path}: truncated: its header promises {promised[1]} bytes of audio, {promised[2]} are there"
+        )
     return file
 
 
@@ -94,13 +102,14 @@ def load(
     """A file or a part of it, [C, T] float32, and its rate.
 
     sample_rate      Hz wanted, None: the file's own; soxr HQ resamples
-    start, seconds   the part wanted; None: from the beginning, to the end. A part that passes the end is shorter
+    start, seconds   the part wanted; None: from the beginning, to the end. A part that passes the end is
+                     shorter
     channels         1: mean of all; 2: the first two, mono twice; None: as in the file
     minimum_seconds  AudioError for less than this
 
-    A part is decoded alone, by seek, with enough around it that resampling leaves no trace at its ends: it equals the
-    same samples of the whole file, resampled. AudioError where the file ends over 0.1 s before its header says so,
-    and for NaN or infinity.
+    A part is decoded alone, by seek, with enough around it that resampling leaves no trace at its ends: it
+    equals the same samples of the whole file, resampled. AudioError where the file ends over 0.1 s before
+    its header says so, and for NaN or infinity.
     """
     with open_audio(path) as file:
         rate = sample_rate or file.samplerate
@@ -183,4 +192,5 @@ def _read(file: soundfile.SoundFile, path: str | Path, rate: int, first: int, co
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    text = getattr(error, "error_string", None) or str(error)
+    return text.splitlines()[0].rstrip(".") if text.strip() else "its data are damaged"

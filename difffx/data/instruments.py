@@ -1,9 +1,9 @@
 """Instruments made of tables and noise: what the synthetic music is played on.
 
-Everything here is [T] float32 at one sample rate, cut into blocks of HOP samples: pitches and envelopes are drawn once a
-block and run in straight lines between. Sounds come from three sources, all cheap: a wavetable made for its pitch and
-timbre by one small FFT, a loop made of any partials by one larger FFT, and slices of noise and drum hits that are made
-once for each sample rate.
+Everything here is [T] float32 at one sample rate, cut into blocks of HOP samples: pitches and envelopes are
+drawn once a block and run in straight lines between. Sounds come from three sources, all cheap: a wavetable
+made for its pitch and timbre by one small FFT, a loop made of any partials by one larger FFT, and slices of
+noise and drum hits that are made once for each sample rate.
 """
 
 from __future__ import annotations
@@ -22,8 +22,18 @@ SHOTS = 32  # variants of each drum
 DRUMS = ("kick", "snare", "hat", "open_hat", "clap", "tom", "perc", "shaker", "cymbal")
 # formants of vowels in Hz, a man's; rounded from Peterson and Barney (1952)
 VOWELS_HZ = np.array(
-    [(270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410), (730, 1090, 2440)]
-    + [(570, 840, 2410), (440, 1020, 2240), (300, 870, 2240), (640, 1190, 2390), (490, 1350, 1690)],
+    [
+        (270, 2290, 3010),
+        (390, 1990, 2550),
+        (530, 1840, 2480),
+        (660, 1720, 2410),
+        (730, 1090, 2440),
+        (570, 840, 2410),
+        (440, 1020, 2240),
+        (300, 870, 2240),
+        (640, 1190, 2390),
+        (490, 1350, 1690),
+    ],
     dtype=np.float64,
 )
 
@@ -123,7 +133,8 @@ def harmonic_count(hz: float, sample_rate: int) -> int:
 
 @dataclass(frozen=True)
 class Timbre:
-    """The partials of an instrument at any pitch: a slope, even harmonics, a plucking point, a body, a darkness.
+    """The partials of an instrument at any pitch: a slope, even harmonics, a plucking point, a body, a
+    darkness.
 
     slope       amplitude of partial k is k ** -slope
     even        amplitude of the even ones, 0: a clarinet
@@ -194,7 +205,7 @@ def loop(
     spread: float,
     darker: float = 1.0,
 ) -> np.ndarray:
-    """A chord held for ever, RMS 1; `players` on each note, `spread` (relative) out of tune with each other."""
+    """A chord held for ever, RMS 1; `players` on each note, out of tune by `spread` (relative)."""
     spectrum = np.zeros(here.loop_length // 2 + 1, np.complex64)
     for pitch in midi:
         hz = note_hz(pitch)

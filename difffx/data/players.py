@@ -13,21 +13,29 @@ from difffx.data.instruments import HOP, Studio, add, db, note_hz, unit_rms
 
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 5, 7, 9, 10))
 PROGRESSIONS = (
-    (0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 3), (0, 0, 3, 4), (1, 4, 0, 0), (0, 6, 5, 4), (0, 2, 3, 1), (0, 0, 0, 0),
-)  # fmt: skip
+    "0453",
+    "0534",
+    "5304",
+    "0343",
+    "0034",
+    "1400",
+    "0654",
+    "0231",
+    "0000",
+)  # scale degrees, one a bar
 LEAD_IN = 1.5  # seconds of music before the segment, whose tails are heard in it
-# chance of a hit on each of 16 steps, by drum
+# chance of a hit, in ninths, on each of 16 steps
 GROOVES = {
-    "rock": {"kick": "9000006090300000", "snare": "0000900000009001", "hat": "9090909090909090", "cymbal": "1000000000000000"},
-    "four": {"kick": "9000900090009000", "clap": "0000900000009000", "open_hat": "0080008000800080", "hat": "5353535353535353"},
-    "hiphop": {"kick": "9002000600960010", "snare": "0000900100009002", "hat": "9494949494949699", "perc": "0010001000100010"},
-    "break": {"kick": "9090000000930000", "snare": "0000900302009004", "hat": "9090909090909090", "open_hat": "0000000000300000"},
-    "latin": {"kick": "9002900290029002", "perc": "9009009000909000", "shaker": "9494949494949494", "tom": "0000001000000033"},
-    "half": {"kick": "9000000000600000", "snare": "0000000090000000", "cymbal": "3000300030003000", "tom": "0000000000000032"},
-    "metal": {"kick": "9999999999999999", "snare": "0000900000009000", "cymbal": "9000900090009000", "tom": "0000000000000022"},
-    "jazz": {"cymbal": "9000900690009006", "kick": "3000300030003000", "snare": "0020003000020030", "hat": "0000900000009000"},
-    "sparse": {"perc": "5003002000501000", "kick": "8000000030000000", "shaker": "6000600060006000", "clap": "0000000020000000"},
-}  # fmt: skip
+    "rock": "kick 9000006090300000 snare 0000900000009001 hat 9090909090909090 cymbal 1000000000000000",
+    "four": "kick 9000900090009000 clap 0000900000009000 hat 5353535353535353 open_hat 0080008000800080",
+    "hiphop": "kick 9002000600960010 snare 0000900100009002 hat 9494949494949699 perc 0010001000100010",
+    "break": "kick 9090000000930000 snare 0000900302009004 hat 9090909090909090 open_hat 0000000000300000",
+    "latin": "kick 9002900290029002 perc 9009009000909000 shaker 9494949494949494 tom 0000001000000033",
+    "half": "kick 9000000000600000 snare 0000000090000000 cymbal 3000300030003000 tom 0000000000000032",
+    "metal": "kick 9999999999999999 snare 0000900000009000 cymbal 9000900090009000 tom 0000000000000022",
+    "jazz": "kick 3000300030003000 snare 0020003000020030 hat 0000900000009000 cymbal 9000900690009006",
+    "sparse": "kick 8000000030000000 perc 5003002000501000 clap 0000000020000000 shaker 6000600060006000",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def write_score(rng: np.random.Generator, length: int, sample_rate: int) -> Scor
     swing = rng.uniform(0.0, 0.3) * step if rng.random() < 0.3 else 0.0
     steps = -LEAD_IN * sample_rate + (np.arange(count) - rng.random()) * step + swing * (number % 2)
     key, scale = int(rng.integers(12)), SCALES[rng.integers(len(SCALES))]
-    progression = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]
+    progression = [int(d) for d in PROGRESSIONS[rng.integers(len(PROGRESSIONS))]]
     shape = ((0, 2, 4), (0, 2, 4), (0, 2, 4, 6), (0, 4), (0, 3, 4))[rng.integers(5)]
     turn = int(rng.integers(len(progression)))
     degrees = [progression[(turn + bar) % len(progression)] for bar in range(int(number[-1]) // per_bar + 1)]
@@ -111,7 +119,8 @@ def drums(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
     """A kit and a groove; levels of the drums differ from kit to kit, strokes from hit to hit."""
     out = np.zeros(score.length, np.float32)
     names = list(GROOVES)
-    groove = dict(GROOVES[names[rng.integers(len(names))]])
+    words = GROOVES[names[rng.integers(len(names))]].split()
+    groove = dict(zip(words[::2], words[1::2], strict=True))
     extra = ins.DRUMS[rng.integers(len(ins.DRUMS))]
     groove.setdefault(extra, "".join(str(d) for d in rng.integers(0, 10, 16) * (rng.random(16) < 0.25)))
     usual = {

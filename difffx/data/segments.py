@@ -1,4 +1,4 @@
-"""What every data set here shares: segments of audio that are a function of (seed, split, index) and of nothing else."""
+"""What every data set here shares: segments that are a function of (seed, split, index) alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def generator(seed: int, split: str, index: int) -> np.random.Generator:
 class EpochOrder(Sampler[int]):
     """Item numbers of one epoch: `epoch * size + i`, every epoch others, so endless data never repeat.
 
-    Lightning calls `set_epoch` on a loader's `sampler`, also after a resume: training that goes on at an epoch's
-    boundary meets the batches it would have met, with any number of workers.
+    Lightning calls `set_epoch` on a loader's `sampler`, also after a resume: training that goes on at an
+    epoch's boundary meets the batches it would have met, with any number of workers.
     """
 
     def __init__(self, size: int) -> None:
@@ -50,8 +50,8 @@ class SegmentData(LightningDataModule):
     seed          not negative; with split and index it is all that an item depends on
     train_items   per epoch; val_items and test_items are the same in every epoch
 
-    Every loader yields {"dry": float32 [B, C, T], "name": list of B strings}. The last, smaller batch of an epoch is
-    kept.
+    Every loader yields {"dry": float32 [B, C, T], "name": list of B strings}. The last, smaller batch of an
+    epoch is kept.
     """
 
     def __init__(
@@ -87,8 +87,10 @@ class SegmentData(LightningDataModule):
 
     @abstractmethod
     def dataset(self, split: str) -> Dataset:
-        """Item `index` of a split: {"dry": [C, T], "name": str}, from (seed, split, index) alone; any index from 0 up
-        for "train", as many as `len` says for the others."""
+        """Item `index` of a split, {"dry": [C, T], "name": str}, from (seed, split, index) alone.
+
+        Any index from 0 up for "train", as many as `len` says for the others.
+        """
 
     def loader(self, split: str) -> DataLoader:
         """Training in an order of its own for each epoch; validation and test always the same, in order."""

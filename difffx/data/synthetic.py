@@ -55,7 +55,7 @@ TILTS = 9  # cosines over the logarithm of frequency that make an equalizer curv
 
 @lru_cache(maxsize=4)
 def acoustics(sample_rate: int, num_samples: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """Length of the FFT, frequency of its bins on an octave scale, equalizer curves, spectra of rooms [ROOMS, 2, bins]."""
+    """Length of the FFT, its bins in octaves above 1 kHz, equalizer curves, spectra of rooms."""
     rng = np.random.default_rng(20_240_502)
     length = fft.next_fast_len(num_samples, real=True)
     hz = fft.rfftfreq(length, 1.0 / sample_rate)
@@ -111,7 +111,7 @@ def arrange(
 
 
 def color(rng: np.random.Generator, mix: np.ndarray, players: int, here: Studio) -> np.ndarray:
-    """Room, microphones and equalizers: one pass through the spectrum. What rings past the end is heard at the beginning."""
+    """Room, microphones, equalizers, in one pass through the spectrum; tails go round the end."""
     num_samples = mix.shape[1]
     length, octave, curves, rooms = acoustics(here.sample_rate, num_samples)
     weights = rng.standard_normal(TILTS) * 4.0 / np.arange(1, TILTS + 1) ** 0.7
