@@ -1,8 +1,8 @@
 """Recursions that follow a level: attack and release, and the plain one-pole; exact, without a loop over T.
 
-Inside, a row of T samples is cut into N blocks of L that stand side by side, [L, R N], so that one step of a loop over
-L moves every block of every row by a sample; what one block hands to the next is a recursion over N, solved the same
-way. The loops are L long however long the audio is.
+Inside, a row of T samples is cut into N blocks of L that stand side by side, [L, R N], so that one step of
+a loop over L moves every block of every row by a sample; what one block hands to the next is a recursion
+over N, solved the same way. The loops are L long however long the audio is.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ def attack_release(
     returns       [B, C, T]            s[n] = a s[n-1] + (1 - a) u[n],
                                        a = attack if u[n] > s[n-1] else release
 
-    Exact, in float64 whatever comes in (give poles in float64: float32 cannot hold that of a long release). The
-    gradients to all four arguments hold the branches that were taken, which is exact almost everywhere.
+    Exact, in float64 whatever comes in (give poles in float64: float32 cannot hold that of a long release).
+    The gradients to all four arguments hold the branches that were taken, which is exact almost everywhere.
+    A NaN anywhere makes its whole row NaN.
 
-    One step is the larger of two rising straight lines where attack is the faster (else the smaller: the same, upside
-    down). A block therefore maps its first state to its last by a rising convex function; one sweep gives its value
-    and slope for all blocks, and Newton's method over the first states ends on the solution itself, after 3 to 7
-    sweeps on noise bursts. A quarter of the samples, in float32, makes the first guess. 8 x 131072 samples, two
-    threads: 20 ms, with gradients 32 ms; fixing all branches, scanning and choosing again (policy iteration) took 85.
+    One step is the larger of two rising straight lines where attack is the faster (else the smaller: the
+    same, upside down). A block therefore maps its first state to its last by a rising convex function; one
+    sweep gives its value and slope for all blocks, and Newton's method over the first states ends on the
+    solution itself, after 3 to 7 sweeps on noise bursts. A quarter of the samples, in float32, makes the
+    first guess. 8 x 131072 samples, two threads: 20 ms, with gradients 32 ms; fixing all branches, scanning
+    and choosing again (policy iteration) took 85.
     """
     shape = torch.broadcast_shapes(u.shape[:2], attack_pole.shape[:2], release_pole.shape[:2])
     initial = torch.as_tensor(initial, device=u.device).expand(*shape, 1)
@@ -117,9 +119,11 @@ class _OnePole(torch.autograd.Function):
 
 
 def _newton(u: Tensor, fast: Tensor, slow: Tensor, initial: Tensor) -> Tensor:
-    """u [L, R N]; fast <= slow, initial [R, 1] -> states [L + 1, R N], each block's first state on top."""
-    start = initial.expand(initial.shape[0], u.shape[1] // initial.shape[0]).clone()
-    peak = torch.maximum(u.abs().amax(), initial.abs().amax())
+    """u [L, R N]; fast <= slow, initial [R, 1] -> states [L + 1, R N], first states on top."""
+    rows = initial.shape[0]
+    peak = torch.maximum(u.abs().amax(0).view(rows, -1).amax(1, keepdim=True), initial.abs())
+    # A NaN or an infinity has no place in a Newton step: it makes its whole row NaN and no other.
+    start = (initial + 0.0 * peak).expand(rows, u.shape[1] // rows).clone()
     _newton_on(u[::4].float(), fast**4, slow**4, start, 2e-3 * peak)
     return _newton_on(u, fast, slow, start, 1e-12 * peak)
 
@@ -139,7 +143,7 @@ def _newton_on(u: Tensor, fast: Tensor, slow: Tensor, start: Tensor, tolerance: 
             torch.addcmul(fall, b, now, out=other)
             torch.maximum(following, other, out=following)
         gap = states[-1].view(rows, blocks)[:, :-1] - start[:, 1:]
-        if blocks == 1 or not bool(gap.abs().amax() > tolerance):  # a NaN in u also ends here
+        if blocks == 1 or not bool((gap.abs() > tolerance).any()):
             break
         rising = (u > states[:-1]).sum(0, dtype=torch.int32).view(rows, blocks)
         slope = torch.exp(rising * log_fast + (length - rising) * log_slow)

@@ -38,10 +38,11 @@ def compressor(
     key           [B, C', T] the signal whose level counts, if not x
     returns       [B, C, T]
 
-    One gain for all channels, from the loudest of them. Feed-forward, no look-ahead: the level of each sample in dB,
-    not below -80 dB, passes the static curve, and the reduction in dB follows with branching attack and release. The
-    recursion is exact, its gradient too (see `attack_release`); all controls may be [1, 1, 1].
-    Giannoulis, Massberg, Reiss (2012), section 2; the smoother stands in the log domain, their equation 16.
+    One gain for all channels, from the loudest of them. Feed-forward, no look-ahead: the level of each
+    sample in dB, not below -80 dB, passes the static curve, and the reduction in dB follows with branching
+    attack and release. The recursion is exact, its gradient too (see `attack_release`); all controls may be
+    [1, 1, 1].
+    Giannoulis, Massberg, Reiss (2012): the feed-forward design with its smoother in the log domain.
     """
     gain_db = compressor_gain_db(
         x if key is None else key,
@@ -65,7 +66,7 @@ def compressor_gain_db(
     release_ms: Tensor,
     knee_db: Tensor,
 ) -> Tensor:
-    """What `compressor` does to the level of x, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
+    """What `compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
     reduction_db = _reduction_db(_loudest(x), threshold_db, ratio, knee_db, COMPRESSOR_FLOOR_DB)
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
     return -attack_release(reduction_db, attack, release)
@@ -91,8 +92,8 @@ def simple_compressor(
     makeup_db     [B, 1, F]
     returns       [B, C, T]
 
-    `compressor` with one time constant: the smoother is linear, exact at any setting. The level is not taken below
-    -120 dB.
+    `compressor` with one time constant: the smoother is linear, exact at any setting. The level is not
+    taken below -120 dB.
     """
     gain_db = simple_compressor_gain_db(
         x, sample_rate, threshold_db=threshold_db, ratio=ratio, time_ms=time_ms, knee_db=knee_db
@@ -103,7 +104,7 @@ def simple_compressor(
 def simple_compressor_gain_db(
     x: Tensor, sample_rate: int, *, threshold_db: Tensor, ratio: Tensor, time_ms: Tensor, knee_db: Tensor
 ) -> Tensor:
-    """What `simple_compressor` does to the level of x, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
+    """What `simple_compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
     reduction_db = _reduction_db(_loudest(x), threshold_db, ratio, knee_db, SIMPLE_FLOOR_DB)
     return -one_pole(reduction_db, ms_to_pole(time_ms.double(), sample_rate))
 
@@ -113,8 +114,8 @@ def static_curve(level_db: Tensor, threshold_db: Tensor, ratio: Tensor, knee_db:
 
     level_db  [B, 1, N]; threshold_db, ratio, knee_db [B, 1, 1] -> [B, 1, N] dB
 
-    Across the knee, `knee_db` wide around the threshold, a parabola joins the two; finite with finite gradients for a
-    knee of 0 and a ratio of 1.
+    Across the knee, `knee_db` wide around the threshold, a parabola joins the two; finite with finite
+    gradients for a knee of 0 and a ratio of 1.
     """
     return level_db - (1.0 - 1.0 / ratio) * _Knee.apply(level_db - threshold_db, knee_db)
 
@@ -133,8 +134,8 @@ def _loudest(x: Tensor) -> Tensor:
 class _Knee(torch.autograd.Function):
     """Decibels above the threshold [B, 1, N], knee [B, 1, 1] -> decibels that count.
 
-    r goes from 0 to 1 across the knee and is the slope; knee r^2 / 2 is the parabola up to there. With r in hand both
-    derivatives are polynomials, r and (r - r^2) / 2, so a knee of 0 divides nothing by nothing.
+    r goes from 0 to 1 across the knee and is the slope; knee r^2 / 2 is the parabola up to there. With r in
+    hand both derivatives are polynomials, r and (r - r^2) / 2, so a knee of 0 divides nothing by nothing.
     """
 
     @staticmethod

@@ -16,7 +16,7 @@ class _StaticCurve:
     """What both compressors show of themselves in a plot."""
 
     def static_response(self, controls: Controls, levels_db: Tensor) -> Tensor:
-        """The level a steady sound leaves with, makeup included; controls [B, 1, 1], levels_db [N] -> [B, N] dB."""
+        """The level a steady sound leaves with, makeup included: levels_db [N] -> [B, N]."""
         curve = [controls[name] for name in ("threshold_db", "ratio", "knee_db")]
         makeup_db = controls["makeup_db"][..., :1]
         levels_db = torch.as_tensor(levels_db, dtype=curve[0].dtype, device=curve[0].device).reshape(1, 1, -1)
@@ -24,7 +24,7 @@ class _StaticCurve:
 
 
 class Compressor(_StaticCurve, Processor):
-    """Feed-forward compressor with true attack and release; all channels share one gain, so the image stays put.
+    """Feed-forward compressor, true attack and release; all channels share one gain, so the image stays put.
 
     sidechain  True: a second input, `key`, is listened to, and the first is turned down
 
