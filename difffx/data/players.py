@@ -153,8 +153,8 @@ def bass(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
     kind = rng.integers(4)
     tone = ins.timbre(
         rng,
-        ((0.7, 1.3), (0.5, 1.0), (0.9, 1.1), (1.6, 3.0))[kind],
-        ((250.0, 1200.0), (600.0, 3500.0), (200.0, 2500.0), (80.0, 300.0))[kind],
+        ((0.7, 1.3), (0.5, 1.0), (0.9, 1.1), (1.2, 2.4))[kind],
+        ((250.0, 1200.0), (600.0, 3500.0), (200.0, 2500.0), (100.0, 500.0))[kind],
         pluck=(rng.uniform(0.1, 0.35), rng.uniform(0.05, 0.2), 0.0, 0.0)[kind],
     )
     center, darker = rng.uniform(26.0, 39.0), rng.uniform(1.5, 8.0)
@@ -271,7 +271,7 @@ def lead(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
     """One voice in front: synthesizer, flute, violin, trumpet, saxophone, with vibrato and glides."""
     out = np.zeros(score.length, np.float32)
     tone = ins.timbre(rng, (0.5, 1.8), (700.0, 6000.0), even=rng.choice([0.05, 0.5, 1.0, 1.0]))
-    center, rate = rng.uniform(55.0, 80.0), here.sample_rate
+    center, rate = rng.uniform(52.0, 72.0), here.sample_rate
     vibrato, speed, attack = (
         rng.uniform(0.0, 0.5) * (rng.random() < 0.7),
         rng.uniform(4.5, 6.5),

@@ -38,8 +38,8 @@ ENSEMBLES = (
     (6, ("spoken",)),
 )
 LEVELS_DB = {
-    "drums": 3.0,
-    "bass": 0.0,
+    "drums": 4.0,
+    "bass": 1.0,
     "strummed": -1.0,
     "sustained": -3.0,
     "lead": -4.0,
@@ -143,18 +143,18 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
         reduction = np.append(-over * rng.uniform(0.1, 0.6), [0.0, 0.0])
         reduction[-2:] = reduction[-3]
         audio = audio * at_audio_rate(10.0 ** (reduction / 20.0))[:num_samples]
-    if rng.random() < 0.35:
+    if rng.random() < 0.2:
         drive = np.float32(db(rng.uniform(-20.0, -2.0)))
         audio = np.tanh(drive * audio) / drive
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         ceiling = np.float32(np.sqrt(np.mean(np.square(audio))) * db(rng.uniform(8.0, 15.0)))
         audio = np.clip(audio, -ceiling, ceiling)
-    if rng.random() < 0.75:
+    if rng.random() < 0.85:
         name = ("white", "pink", "pink", "brown", "h")[rng.integers(5)]
         hiss = np.stack([here.slice_of(name, rng, num_samples) for _ in audio])
-        audio = audio + np.float32(db(rng.uniform(-75.0, -34.0))) * hiss
-    if rng.random() < 0.4:
-        audio = audio + np.float32(db(rng.uniform(-50.0, -18.0))) * here.slice_of("rumble", rng, num_samples)
+        audio = audio + np.float32(db(rng.uniform(-72.0, -30.0))) * hiss
+    if rng.random() < 0.6:
+        audio = audio + np.float32(db(rng.uniform(-45.0, -15.0))) * here.slice_of("rumble", rng, num_samples)
     if rng.random() < 0.05:
         audio = audio + 0.3 * (rng.random(num_samples) < 2e-4) * rng.standard_normal(
             num_samples, dtype=np.float32
