@@ -38,8 +38,8 @@ def attack_release(
     same, upside down). A block therefore maps its first state to its last by a rising convex function; one
     sweep gives its value and slope for all blocks, and Newton's method over the first states ends on the
     solution itself, after 3 to 7 sweeps on noise bursts. A quarter of the samples, in float32, makes the
-    first guess. 8 x 131072 samples, two threads: 20 ms, with gradients 32 ms; fixing all branches, scanning
-    and choosing again (policy iteration) took 85.
+    first guess. 8 x 131072 samples, 5 ms attack, 100 ms release, two
+    threads: 25 ms, with gradients 41 ms.
     """
     shape = torch.broadcast_shapes(u.shape[:2], attack_pole.shape[:2], release_pole.shape[:2])
     initial = torch.as_tensor(initial, device=u.device).expand(*shape, 1)
@@ -169,7 +169,7 @@ def _sweep(steps: Iterable[tuple[Tensor, Tensor, Tensor]], a: Tensor) -> None:
 
 
 def _adjoint(grad: Tensor, pole: Tensor, rows: int) -> Tensor:
-    """Backward in time, d[n] = grad[n] + pole[n+1] d[n+1]; both [L, R N]. What a block hands on is pole[0] d[0]."""
+    """Backward in time, d[n] = grad[n] + pole[n+1] d[n+1]; both [L, R N]. A block hands on pole[0] d[0]."""
     adjoint = torch.empty_like(grad)
     steps = list(
         zip(grad[:-1].unbind(), pole[1:].unbind(), adjoint[1:].unbind(), adjoint[:-1].unbind(), strict=True)

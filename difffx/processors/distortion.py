@@ -52,7 +52,7 @@ class TaylorShaper(_SeriesShaper):
 
 
 class ChebyshevShaper(_SeriesShaper):
-    """Distortion by a series of Chebyshev polynomials, T[0] to T[23]; the offset of the input is removed first.
+    """Distortion by a series of Chebyshev polynomials, T[0] to T[23]; the input's offset is removed first.
 
     The curve may turn the sound upside down: a negative set of coefficients sounds like its positive. Even
     coefficients put DC into the output, in silence too.

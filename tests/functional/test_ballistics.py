@@ -12,7 +12,7 @@ TIMES_MS = [(5.0, 100.0), (0.1, 5000.0), (500.0, 1.0), (1.0, 5000.0), (60.0, 10.
 
 
 def curve(rows: int, samples: int, seed: int = 0) -> torch.Tensor:
-    """A gain reduction as music makes it: 0 to 30 dB, in bursts, with the ripple of the waveform. [R, 1, T]"""
+    """A gain reduction as music makes it: 0 to 30 dB in bursts, with the ripple of the waveform. [R, 1, T]"""
     noise = torch.randn(rows, 1, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     burst = (torch.arange(samples) // 3000) % 3 == 1
     level_db = 20.0 * torch.log10(noise.abs().clamp(min=1e-4)) - 30.0 * ~burst
