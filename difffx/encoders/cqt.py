@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from difffx.encoders.base import Encoder
 from difffx.functional.spectra import cqt
-from difffx.networks.cnn import feature_norm, kaiming, pool_time
+from difffx.networks.cnn import feature_norm, kaiming, known_statistics, pool_time
 
 
 class LogCQT(nn.Module):
@@ -63,8 +63,9 @@ class TimbreEncoder(Encoder):
         if max(heights) > bins:
             raise ValueError(f"TimbreEncoder: a kernel of {max(heights)} bins on a spectrogram of {bins}")
         features = sum(channels) * len(heights)
-        super().__init__(sample_rate, features * len(tuple(statistics)))
-        self.statistics = tuple(statistics)
+        statistics = known_statistics(statistics)
+        super().__init__(sample_rate, features * len(statistics))
+        self.statistics = statistics
         self.front = LogCQT(sample_rate, bins=bins, hop=hop, standardize=standardize)
         self.convs = nn.ModuleList(
             nn.Conv2d(1, count, (height, width))

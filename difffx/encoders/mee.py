@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from difffx.encoders.base import Encoder
-from difffx.networks.cnn import conv_block, kaiming, pool_time
+from difffx.networks.cnn import conv_block, kaiming, known_statistics, pool_time
 
 
 class MusicalEffectsEncoder(Encoder):
@@ -37,8 +37,9 @@ class MusicalEffectsEncoder(Encoder):
         if not len(channels) == len(kernels) == len(strides):
             counts = f"{len(channels)} channels, {len(kernels)} kernels, {len(strides)} strides"
             raise ValueError(f"MusicalEffectsEncoder: one of each per block, got {counts}")
-        super().__init__(sample_rate, channels[-1] * len(tuple(statistics)))
-        self.statistics = tuple(statistics)
+        statistics = known_statistics(statistics)
+        super().__init__(sample_rate, channels[-1] * len(statistics))
+        self.statistics = statistics
         inputs = (1, *channels[:-1])
         self.blocks = nn.Sequential(
             *(

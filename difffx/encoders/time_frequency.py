@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from difffx.encoders.base import Encoder
 from difffx.encoders.cqt import LogCQT
 from difffx.functional.spectra import envelope_db
-from difffx.networks.cnn import conv_block, feature_norm, kaiming, pool_time
+from difffx.networks.cnn import conv_block, feature_norm, kaiming, known_statistics, pool_time
 
 
 class TimeFrequencyEncoder(Encoder):
@@ -24,11 +24,13 @@ class TimeFrequencyEncoder(Encoder):
     hop               samples between frames
     envelope          channels of a third branch on the level in steps of 1.5 ms, for attack and release;
                       0 leaves it out
+    spectrum          the statistics over time of every bin go past the convolutions into the embedding; the
+                      knobs of an equalizer are learned in a third of the steps
     standardize       the logarithm of the spectrogram shifted and scaled to about -1..1
     norm              of the features: "layer", or "batch" as published
 
     Published (Peladeau and Peeters, ICASSP 2024; 453,700 parameters): channels 64, time_kernel 128,
-    time_context 31, statistics [max], hop 512, envelope 0, standardize false, norm batch.
+    time_context 31, statistics [max], hop 512, envelope 0, spectrum false, standardize false, norm batch.
     """
 
     def __init__(
@@ -42,11 +44,14 @@ class TimeFrequencyEncoder(Encoder):
         hop: int = 1024,
         bins: int = 113,
         envelope: int = 32,
+        spectrum: bool = True,
         standardize: bool = True,
         norm: str = "layer",
     ) -> None:
-        super().__init__(sample_rate, 2 * channels + 2 * envelope)
-        self.statistics = tuple(statistics)
+        statistics = known_statistics(statistics)
+        super().__init__(sample_rate, 2 * channels + 2 * envelope + spectrum * bins * len(statistics))
+        self.statistics = statistics
+        self.spectrum = spectrum
         self.frames = time_kernel + time_context + 6  # leaves 8 frames to average
         self.front = LogCQT(sample_rate, bins=bins, hop=hop, standardize=standardize)
         self.time = conv_block(nn.Conv2d(1, channels, (1, time_kernel)))
@@ -67,6 +72,8 @@ class TimeFrequencyEncoder(Encoder):
         ]
         if self.envelope is not None:
             parts.append(self.envelope(x))
+        if self.spectrum:
+            parts.append(pool_time(spectrogram, self.statistics).flatten(1))
         return torch.cat(parts, 1)
 
 

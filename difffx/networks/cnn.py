@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +38,14 @@ def feature_norm(norm: str, features: int) -> nn.Module:
     return FeatureBatchNorm(features) if norm == "batch" else nn.LayerNorm(features)
 
 
+def known_statistics(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of statistics over time, checked."""
+    unknown = [name for name in names if name not in STATISTICS]
+    if unknown or not names:
+        raise ValueError(f"statistics: expected some of {', '.join(STATISTICS)}, got {list(names)}")
+    return tuple(names)
+
+
 def pool_time(x: Tensor, statistics: tuple[str, ...]) -> Tensor:
     """What stays when time goes: the mean, the spread, the peak of each feature.
 
@@ -46,9 +56,6 @@ def pool_time(x: Tensor, statistics: tuple[str, ...]) -> Tensor:
         "std": lambda: (x.var(-1, correction=0) + 1e-5).sqrt(),
         "max": lambda: x.amax(-1),
     }
-    unknown = [name for name in statistics if name not in pooled]
-    if unknown or not statistics:
-        raise ValueError(f"statistics: expected some of {', '.join(STATISTICS)}, got {list(statistics)}")
     return torch.cat([pooled[name]() for name in statistics], 1)
 
 
