@@ -22,7 +22,7 @@ class Param:
 
     name      with its unit: cutoff_hz, attack_ms, gain_db; no unit means 0..1 or a plain number
     low, high the closed range, in that unit
-    default   the neutral or usual value
+    default   the neutral or usual value; one number, or one for each of the K
     scale     "linear", or "log": equal ratios for equal steps of the unit interval
     size      K values behind one name, such as the gains of a graphic equalizer
     dynamic   True where the knob may move over time, F > 1
@@ -33,26 +33,33 @@ class Param:
     name: str
     low: float
     high: float
-    default: float
+    default: float | tuple[float, ...]
     scale: str = "linear"
     size: int = 1
     dynamic: bool = False
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(v) for v in (self.low, self.high, self.default)):
+        if not all(math.isfinite(v) for v in (self.low, self.high, *self.defaults)):
             raise ValueError(
                 f"{self.name}: range {self.low}..{self.high}, default {self.default}: not finite"
             )
         if not self.low < self.high:
             raise ValueError(f"{self.name}: the range {self.low:g}..{self.high:g} is empty")
-        if not self.low <= self.default <= self.high:
-            raise ValueError(f"{self.name}: default {self.default:g} is outside {self.low:g}..{self.high:g}")
+        if not all(self.low <= v <= self.high for v in self.defaults):
+            raise ValueError(f"{self.name}: default {self.default} is outside {self.low:g}..{self.high:g}")
         if self.scale not in ("linear", "log"):
             raise ValueError(f"{self.name}: scale {self.scale!r} is neither 'linear' nor 'log'")
         if self.scale == "log" and self.low <= 0:
             raise ValueError(f"{self.name}: a logarithmic range must be above zero, got {self.low:g}")
         if self.size < 1:
             raise ValueError(f"{self.name}: size must be at least 1, got {self.size}")
+        if len(self.defaults) != self.size:
+            raise ValueError(f"{self.name}: expected {self.size} defaults, got {len(self.defaults)}")
+
+    @property
+    def defaults(self) -> tuple[float, ...]:
+        """The default of each of the K values."""
+        return self.default if isinstance(self.default, tuple) else (self.default,) * max(self.size, 1)
 
     @property
     def unit(self) -> str:
@@ -76,7 +83,9 @@ class Param:
     def with_range(self, low: float, high: float) -> Param:
         """The same knob on another range; a default that falls outside moves to the nearer end."""
         low, high = float(low), float(high)
-        return replace(self, low=low, high=high, default=min(max(self.default, low), high))
+        inside = tuple(min(max(value, low), high) for value in self.defaults)
+        default = inside if isinstance(self.default, tuple) else inside[0]
+        return replace(self, low=low, high=high, default=default)
 
     def check(self, value: float) -> None:
         """Raises ValueError where a value read from a file or typed by hand is out of range."""
@@ -164,11 +173,8 @@ class ControlSpec:
 
     def defaults(self, batch: int = 1) -> Tensor:
         """Every knob at its default, z [B, P, 1]."""
-        parts = [
-            param.to_unit(torch.full((batch, param.size, 1), param.default))
-            for param in self.entries.values()
-        ]
-        return torch.cat(parts, 1) if parts else torch.zeros(batch, 0, 1)
+        parts = [param.to_unit(torch.tensor(param.defaults)) for param in self.entries.values()]
+        return torch.cat(parts).reshape(1, -1, 1).repeat(batch, 1, 1) if parts else torch.zeros(batch, 0, 1)
 
     def preset(self, z: Tensor) -> Preset:
         """One item, z [P, F] or [1, P, F], as plain numbers: JSON, tables. Curves become lists, K > 1 too."""

@@ -15,6 +15,7 @@ PROXIES = {"NeuralProxy", "HybridProxy"}
 # The whole signal decides on every sample: the mean or the peak is taken over all of it.
 NOT_CAUSAL = {"Normalize", "TaylorShaper", "ChebyshevShaper"}
 NAMES = [name for name in processors.__all__ if name not in CONTRACTS]
+KNOBLESS = {"Normalize", "Sum"}
 EXACT = [name for name in NAMES if name not in PROXIES]
 
 
@@ -67,8 +68,8 @@ def test_shape_type_and_finiteness_for_noise_and_silence(name, channels):
     processor = make(name)
     for x in (noise(channels=channels), torch.zeros(2, channels, LENGTH), noise(channels=channels, length=1)):
         for z in (settings(processor), *ends(processor)):
-            x = x.clone().requires_grad_()
-            z = z.clone().requires_grad_()
+            x = x.detach().clone().requires_grad_()
+            z = z.detach().clone().requires_grad_()
             y = run(processor, x, z)
             assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all()
             y.square().sum().backward()
@@ -85,16 +86,15 @@ def test_a_batch_is_its_items(name):
     assert torch.allclose(together, apart, atol=2e-6 * together.abs().max().item(), rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in KNOBLESS])
 def test_every_knob_moves_the_output(name):
     processor = make(name)
     x = noise(length=6000)
     z = settings(processor).requires_grad_()
     weight = noise(seed=3, length=6000)
     (run(processor, x, z) * weight).sum().backward()
-    if len(processor.spec):
-        still = [label for label, g in zip(processor.spec.labels, z.grad.abs().amax((0, 2)), strict=True) if g == 0]
-        assert not still
+    moved = z.grad.abs().amax((0, 2))
+    assert not [label for label, g in zip(processor.spec.labels, moved, strict=True) if g == 0]
 
 
 @pytest.mark.parametrize("name", EXACT)

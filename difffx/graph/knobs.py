@@ -100,7 +100,7 @@ class KnobSettings(nn.Module):
         self.learned = nn.ParameterDict()
         for path, setting in self.settings.items():
             if setting.kind == "learned":
-                start = setting.param.to_unit(torch.full((1, setting.param.size, 1), setting.param.default))
+                start = setting.param.to_unit(torch.tensor(setting.param.defaults)).reshape(1, -1, 1)
                 self.learned[path.replace(".", "/")] = nn.Parameter(torch.logit(start.clamp(0.02, 0.98)))
 
     @property
