@@ -2,5 +2,6 @@
 
 from difffx.tasks.base import Task
 from difffx.tasks.blind import BlindEstimation, Examples
+from difffx.tasks.proxy import ProxyTraining
 
-__all__ = ["BlindEstimation", "Examples", "Task"]
+__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "Task"]
