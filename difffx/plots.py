@@ -192,6 +192,7 @@ def _draw_transfer(axes: Axes, true: Node | None, estimated: Node | None, item: 
             curve = curve / curve.abs().max().clamp_min(1e-9) * (1 if curve[-1] >= curve[0] else -1)
         axes.plot(ramp.cpu(), curve, label=name, **style)
     axes.set_xlim(-1, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     _finish(axes, "sample in", "sample out" + (" (peak at 1)" if leveled else ""))
 
 
@@ -283,14 +284,14 @@ def _draw_spectrograms(
     extent = (0.0, length / sample_rate, 0.0, 1.0)
     shared = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "bilinear"}
     for ax, name in zip(axes, names, strict=False):
-        image = ax.imshow(pictures[name], cmap="magma", vmin=top - FLOOR_DB, vmax=top, **shared)
+        image = ax.imshow(pictures[name].numpy(), cmap="magma", vmin=top - FLOOR_DB, vmax=top, **shared)
         ax.set_title(name, fontsize=9, loc="left")
     _colorbar(figure, image, axes[: len(names)], "level [dB]")
     if difference:
         estimate, truth = pictures[names[-1]], pictures[names[-2]]
         heard = torch.maximum(estimate, truth) > top - FLOOR_DB + 10
         image = axes[-1].imshow(
-            torch.where(heard, estimate - truth, 0.0), cmap="RdBu_r", vmin=-12, vmax=12, **shared
+            torch.where(heard, estimate - truth, 0.0).numpy(), cmap="RdBu_r", vmin=-12, vmax=12, **shared
         )
         axes[-1].set_title(f"{names[-1]} minus {names[-2]}", fontsize=9, loc="left")
         _colorbar(figure, image, [axes[-1]], "difference [dB]")
@@ -492,6 +493,7 @@ def _title(label: str, param: Param) -> str:
 def _physical(param: Param, z: float) -> str:
     value = param.from_unit(torch.tensor(z, dtype=torch.float64)).item()
     if param.unit == "dB":
+        value = round(value, 1) + 0.0  # no -0.0
         return f"{value:+.1f} dB" if param.low < 0 else f"{value:.1f} dB"
     if param.unit == "Hz" and value >= 1_000:
         return f"{value / 1_000:.2f} kHz"

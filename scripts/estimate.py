@@ -11,37 +11,37 @@ from rich.progress import track
 
 from difffx import inference, plots
 from difffx.data import audio_io
-from difffx.runs import Run, RunError, load_run, write_json
+from difffx.runs import RunError, load_run, write_json
 
 SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for aside in (False, True))
 
 
-def work(run: Run, options: argparse.Namespace) -> None:
+def work(options: argparse.Namespace) -> None:
     """Writes settings.json and report.png; with a dry file also matched.wav and distances.json."""
     wet, rate = inference.open_sound(options.wet)
-    sounds, scores = {"wet": wet}, None
+    dry, cut, notes = inference.open_dry(options.dry, wet, rate) if options.dry else (None, wet, [])
+    run = load_run(options.run, options.checkpoint)
+    for note in notes:
+        ASIDE.print(note)
     windows = inference.estimate_windows(
         run.task, wet, rate, progress=lambda parts: track(parts, "listening", console=ASIDE)
     )
     z, spread = windows.mean(0, keepdim=True), windows.std(0) if len(windows) > 1 else None
     write_json(options.out / "settings.json", inference.settings(run.task, z))
-    if options.dry:
-        dry, wet, notes = inference.open_dry(options.dry, wet, rate)
-        for note in notes:
-            ASIDE.print(note)
-        matched, scores = inference.match(run.task, dry, wet, rate, z)
+    sounds, scores = {"wet": wet}, None
+    if dry is not None:
+        matched, scores = inference.match(run.task, dry, cut, rate, z)
         audio_io.save(options.out / "matched.wav", matched, rate)
         write_json(options.out / "distances.json", scores)
-        sounds = {"dry": dry, "wet": wet, "matched": matched}
-    page = plots.report(run.task.afx, z, sounds, rate, options.wet.name, scores, spread)
-    plots.save_figure(page, options.out / "report.png")
+        sounds = {"dry": dry, "wet": cut, "matched": matched}
+    report = plots.report(run.task.afx, z, sounds, rate, options.wet.name, scores, spread)
+    plots.save_figure(report, options.out / "report.png")
     for table in inference.tables(run.task, z, scores):
         SCREEN.print(table)
     SCREEN.print(f"written to {options.out}")
 
 
 def main() -> None:
-    """Reads the command line; a user's mistake is one line on stderr and exit code 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wet", type=Path, help="the sound to explain: any format, rate, channels; from 1 s")
     parser.add_argument("--dry", type=Path, help="the same sound before the effects")
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", help="best, last, or a file")
     options = parser.parse_args()
     try:
-        work(load_run(options.run, options.checkpoint), options)
+        work(options)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

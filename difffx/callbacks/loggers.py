@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 
 class MetricsTable(Logger):
@@ -46,7 +47,8 @@ class MetricsTable(Logger):
         """One row; metrics of the same step and epoch share it."""
         if self.rows is None:
             self.rows = [row for row in self._read() if step is None or int(row["step"]) < step]
-        row = {"step": step if step is not None else len(self.rows), **metrics}
+        numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        row = {"step": step if step is not None else len(self.rows), **numbers}
         last = self.rows[-1] if self.rows else {}
         if last.get("step") == row["step"] and last.get("epoch") == row.get("epoch", last.get("epoch")):
             last.update(row)
