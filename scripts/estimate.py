@@ -30,15 +30,14 @@ def work(options: argparse.Namespace) -> None:
     write_json(options.out / "settings.json", inference.settings(run.task, z))
     sounds, scores = {"wet": wet}, None
     if dry is not None:
-        matched, scores = inference.match(run.task, dry, cut, rate, z)
+        with ASIDE.status("matching"):
+            matched, scores = inference.match(run.task, dry, cut, rate, z)
         audio_io.save(options.out / "matched.wav", matched, rate)
         write_json(options.out / "distances.json", scores)
         sounds = {"dry": dry, "wet": cut, "matched": matched}
     report = plots.report(run.task.afx, z, sounds, rate, options.wet.name, scores, spread)
     plots.save_figure(report, options.out / "report.png")
-    for table in inference.tables(run.task, z, scores):
-        SCREEN.print(table)
-    SCREEN.print(f"written to {options.out}")
+    SCREEN.print(*inference.tables(run.task, z, scores), f"written to {options.out}", sep="\n")
 
 
 def main() -> None:
