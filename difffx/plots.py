@@ -415,11 +415,9 @@ def report(
     _draw_spectrograms(below, signals, sample_rate, difference=True)
     if distances:
         before, after = distances["before"], distances["after"]
-        parts = [f"{name} {before[name]:.3g} to {after[name]:.3g}" for name in after if name in before]
-        below.suptitle(
-            f"distance to the wet file, of the dry file and of the match:  {',  '.join(parts)}",
-            fontsize=9, x=0.01, ha="left", color=INK,
-        )  # fmt: skip
+        parts = [f"{name} {before[name]:.3g} \N{RIGHTWARDS ARROW} {after[name]:.3g}" for name in after]
+        text = f"distance to wet, dry \N{RIGHTWARDS ARROW} matched:  {',   '.join(parts)}"
+        below.suptitle(text, fontsize=8.5, x=0.01, ha="left", color=INK)
     return figure
 
 
