@@ -38,11 +38,12 @@ class MultiRateTCN(nn.Module):
                 of the convolutions over frames; together they look back `receptive_field` samples
     condition   size of the vector made of the knobs
     features    bent copies of x that are summed up for each frame
+    smooth      frames that are weighed for each curve, so that it does not jitter
     lanes, taps bent copies of x, each against a curve from the frames, through a filter at the full rate
 
-    The frames give `lanes + 1` curves, which run in straight lines between frames, one frame late. The first is the
-    slow part of the answer; the others are what x is compared with to give its fast part. At the published size of
-    the full-rate TCN (about 8,000 weights) this takes some 40 times fewer multiplications a sample.
+    The frames give `lanes + 1` curves, which run in straight lines between frames, one frame late. The first is
+    the slow part of the answer; the others are what x is compared with to give its fast part. The straight
+    lines matter: a curve that steps from frame to frame fills the faint high bands of the spectrum.
     """
 
     def __init__(
@@ -56,17 +57,19 @@ class MultiRateTCN(nn.Module):
         features: int = 3,
         lanes: int = 2,
         taps: int = 64,
+        smooth: int = 8,
     ) -> None:
         super().__init__()
         if taps > 2 * frame + 1:
             raise ValueError(f"taps: expected at most {2 * frame + 1}, two frames and a sample, got {taps}")
-        self.frame, self.features, self.lanes, self.taps = frame, features, lanes, taps
-        self.receptive_field = frame * (3 + (kernel - 1) * sum(dilations))
+        self.frame, self.features, self.lanes = frame, features, lanes
+        self.taps, self.smooth = taps, smooth
+        self.receptive_field = frame * (2 + smooth + (kernel - 1) * sum(dilations)) + taps - 1
         self.conditioner = Conditioner(knobs, condition)
         self.bend = nn.Linear(condition, 2 * (features + lanes))
         self.front = nn.Conv1d(features, channels, frame, stride=frame)
         self.blocks = nn.ModuleList(CausalBlock(channels, kernel, d, condition) for d in dilations)
-        self.curves = nn.Conv1d(channels, 1 + lanes, 1)
+        self.curves = nn.Conv1d(channels, 1 + lanes, smooth)
         self.filters = nn.Parameter(torch.zeros(lanes, taps))
         self.depth = nn.Linear(condition, 1)
         self._start()
@@ -78,7 +81,7 @@ class MultiRateTCN(nn.Module):
             self.bend.weight.mul_(0.3)
             self.bend.bias.copy_(torch.stack([torch.ones_like(heights), heights], 1).flatten())
             self.front.weight.copy_(
-                torch.randn_like(self.front.weight[..., :1]) / self.frame * 1.0
+                torch.randn_like(self.front.weight[..., :1]) / self.frame
                 + 0.3 * torch.randn_like(self.front.weight) / self.frame
             )
             self.filters.copy_(0.002 * torch.exp(-torch.arange(self.taps) / 30.0) * torch.ones(self.lanes, 1))
@@ -94,7 +97,9 @@ class MultiRateTCN(nn.Module):
         h = self.front(torch.addcmul(height, x, slope).relu().flatten(2))
         for block in self.blocks:
             h = block(h, c)
-        curves = self._between_frames(self.curves(h) * (1.0 + self.depth(c).unsqueeze(-1)))
+        curves = self._between_frames(
+            self.curves(F.pad(h, (self.smooth - 1, 0))) * (1.0 + self.depth(c).unsqueeze(-1))
+        )
         bent = torch.addcmul(lane_height - curves[:, 1:], x, lane_slope).relu()
         answer = curves[:, 0] + self._filtered(bent)
         return answer.reshape(len(x), 1, -1)[..., :samples]
@@ -106,8 +111,10 @@ class MultiRateTCN(nn.Module):
         return torch.lerp(late[..., :-1, None], late[..., 1:, None], step)
 
     def _filtered(self, x: Tensor) -> Tensor:
-        """Each lane through its filter, summed: [B, J, F, frame] -> [B, F, frame]. A product with a banded matrix,
-        since convolutions with few channels are slow."""
+        """Each lane through its filter, summed: [B, J, F, frame] -> [B, F, frame].
+
+        A product with a banded matrix, since convolutions with few channels are slow.
+        """
         bands = self._bands(x.device)  # [J, frame, 3 frame]
         now, before, long_before = (x @ bands).sum(1).chunk(3, -1)
         return now + F.pad(before, (0, 0, 1, 0))[:, :-1] + F.pad(long_before, (0, 0, 2, 0))[:, :-2]

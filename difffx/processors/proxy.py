@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from difffx.functional.control import at_audio_rate
@@ -36,12 +36,12 @@ class NeuralProxy(Processor):
     target   the effect; it is asked for its table only, and not kept
     network  sizes of `MultiRateTCN` that differ from its defaults; weights from a file bring their own
     weights  "auto": those that ship for the class of the target; a file; None: untrained
-    output   "gain": the network hears the level (of the last input; the loudest channel) and answers with a gain
-             in 0..1, one for all channels. "audio": it hears and makes audio, each channel by itself
+    output   "gain": the network hears the level (of the last input; the loudest channel) and answers with a
+             gain in 0..1, one for all channels. "audio": it hears and makes audio, each channel by itself
 
-    A knob threshold_db is taken literally: the input is divided by it (and multiplied again, for audio); so is
-    makeup_db, after everything; the network sees the other knobs in 0..1. Causal, any length, any batch. Trained
-    weights are frozen, the gradient goes to the audio and to every knob.
+    A knob threshold_db is taken literally: the input is divided by it (and multiplied again, for audio); so
+    is makeup_db, after everything; the network sees the other knobs in 0..1. Causal, any length, any batch.
+    Weights from a file are frozen; the gradient goes to the audio and to every knob.
 
     Raises ValueError where there are no weights, or they were made for another effect, rate or wider ranges.
     """
@@ -147,7 +147,7 @@ class NeuralProxy(Processor):
         }
         tensors = {name: x.detach().cpu().contiguous() for name, x in self.network.state_dict().items()}
         part = path.with_name(path.name + ".part")
-        save_file(tensors, part, metadata={"about": json.dumps(about)})
+        part.write_bytes(save(tensors, {"about": json.dumps(about)}))
         os.replace(part, path)
 
 
@@ -181,7 +181,7 @@ def shipped_weights(target: Processor) -> Path:
 
 def _how_to_train(name: str) -> str:
     graph = "comp" if name == "Compressor" else f"<a graph with one {name}>"
-    return f"train one: python train.py task=proxy sfx={graph}, then NeuralProxy(..., weights=<its proxy.safetensors>)"
+    return f"train one: python train.py task=proxy sfx={graph}, and give weights=<its proxy.safetensors>"
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:

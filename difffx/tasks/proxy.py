@@ -27,9 +27,12 @@ class ProxyTraining(Task):
     node     which one, where several or none say so
     network  sizes of the proxy's `MultiRateTCN` that differ from the defaults
     output   "gain" or "audio", see `NeuralProxy`
-    weights  of the terms: gain_db, the error of the gain in dB where there is sound; mel, of the sound, because
-             the ear and later losses hear the faint high bands that a rough gain fills; wave, the error of the
+    weights  of the terms: gain_db, the error of the gain in dB where there is sound; mel, of the sound, since
+             a rough gain fills faint high bands that ears and later losses hear; wave, the error of the
              waveform against its RMS
+    settings_per_item
+             how often each dry sound is in a batch, at other settings: it costs more to make music than to
+             imitate an effect on it
 
     When training ends, proxy.safetensors is in the run folder; `NeuralProxy(effect, weights=...)` reads it.
     """
@@ -43,14 +46,16 @@ class ProxyTraining(Task):
         network: Mapping | None = None,
         output: str = "gain",
         weights: Mapping[str, float] | None = None,
+        settings_per_item: int = 2,
         command: str = "python train.py task=proxy",
         seed: int = 0,
     ) -> None:
         super().__init__(optimizer, scheduler, seed)
         self.sfx, self.node, self.command = sfx, _choose(sfx, node), command
+        self.settings_per_item = settings_per_item
         self.proxy = NeuralProxy(self.effect, network, weights=None, output=output)
         self.mel = Mel(self.sample_rate)
-        self.weights = {"gain_db": 1.0, "mel": 5.0, "wave": 5.0} if weights is None else dict(weights)
+        self.weights = {"gain_db": 1.0, "mel": 8.0, "wave": 5.0} if weights is None else dict(weights)
         terms = ("gain_db", "mel", "wave") if output == "gain" else ("mel", "wave")
         self.weights = {name: self.weights.get(name, 0.0) for name in terms}
 
@@ -88,17 +93,26 @@ class ProxyTraining(Task):
     @torch.no_grad()
     def render(self, batch: Mapping, stage: str, index: int = 0) -> tuple[list[Tensor], Controls, Estimate]:
         """What the node hears, its knobs drawn for this batch, and what comes out of it."""
+        batch = self.repeated(batch)
         z = self.draw(self.sfx.spec, batch, stage, index)
         trace = self.sfx.trace(batch["dry"], controls=self.sfx.from_unit(z))
         heard = [trace.signals[source] for source in self.sfx.plan[self.node].values()]
         return heard, trace.controls[self.node], Estimate(trace.signals[self.node], z)
+
+    def repeated(self, batch: Mapping) -> dict:
+        """Every item `settings_per_item` times, each under a name of its own."""
+        times = self.settings_per_item
+        names = [f"{name}/{i}" if i else name for name in batch["name"] for i in range(times)]
+        return {"dry": batch["dry"].repeat_interleave(times, 0), "name": names}
 
     @torch.no_grad()
     def examples(self, batch: Mapping, stage: str = "val") -> Examples:
         """Fixed targets and the present imitation of them."""
         heard, controls, target = self.render(batch, stage)
         pred = Estimate(self.proxy(*heard, controls=controls))
-        return Examples(heard[0], target, pred, list(batch["name"]))
+        shown = slice(None, None, self.settings_per_item)
+        target = Estimate(target.audio[shown], target.z[shown])
+        return Examples(heard[0][shown], target, Estimate(pred.audio[shown]), list(batch["name"]))
 
     def answers(self, batch: Mapping, stage: str = "test") -> tuple[Estimate, dict[str, Estimate]]:
         """The true effect; the imitation and what it must beat: nothing done."""
