@@ -14,6 +14,8 @@ def evaluate(config: DictConfig) -> None:
     run = load_run(config.run, config.checkpoint)
     name, settings = run_data(config, run)
     data = build(settings)
+    if config.data is None:
+        data.setup("fit")  # what was trained on stays out of the test set
     data.setup("test")
     report(run, data.test_dataloader(), name)
 

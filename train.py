@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 from omegaconf import DictConfig
 
@@ -15,6 +16,7 @@ def train(config: DictConfig) -> float | None:
 
     from difffx.evaluation import report
 
+    warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     folder = output_folder()

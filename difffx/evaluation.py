@@ -13,6 +13,7 @@ from torch import Tensor
 
 from difffx.callbacks import write_results
 from difffx.metrics import audio_metrics, knob_errors, knob_units
+from difffx.plots import knob_scatter, save_figure
 from difffx.runs import Run, write_json
 from difffx.tasks import Task
 
@@ -25,11 +26,14 @@ def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
     evaluation.json in the run folder is the latest one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    results = evaluate(run.task.to(device), batches)
+    results, guesses = evaluate(run.task.to(device), batches)
     results = {"run": str(run.folder), "checkpoint": run.checkpoint.name, "data": data, **results}
     write_json(run.folder / "evaluations" / f"{data}.json", results)
     write_json(run.folder / "evaluation.json", results)
     write_results(run.task, next(iter(batches)), run.folder / "results" / data)
+    if guesses is not None:
+        scatter = knob_scatter(run.task.sfx.spec, *guesses)
+        save_figure(scatter, run.folder / "results" / data / "figures" / "knobs.png")
     console = Console()
     for table in tables(results):
         console.print(table)
@@ -40,17 +44,21 @@ def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
 
 
 @torch.inference_mode()
-def evaluate(task: Task, batches: Iterable[Mapping], stage: str = "test") -> dict:
+def evaluate(
+    task: Task, batches: Iterable[Mapping], stage: str = "test"
+) -> tuple[dict, tuple[Tensor, Tensor] | None]:
     """Scores a task on batches of dry audio, each item at one fixed setting drawn from its name.
 
     Which answers there are, the task says: `estimate` and the baselines to compare it with.
     Returns {"metrics": {metric: {answer: mean}}, "knobs": {knob: {answer: mean error, "unit": unit}},
-    "items": N, "per_item": {name: {metric: {answer: value}}}}.
+    "items": N, "per_item": {name: {metric: {answer: value}}}}, and the true and the estimated settings
+    [N, P, 1] of all items, or None where they cannot be compared.
     """
     task.eval()
     scores: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     errors: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     names: list[str] = []
+    guesses: list[tuple[Tensor, Tensor]] = []
     for batch in track(list_like(batches), description="evaluating", console=Console(stderr=True)):
         batch = {
             key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
@@ -63,11 +71,13 @@ def evaluate(task: Task, batches: Iterable[Mapping], stage: str = "test") -> dic
             if found.z is not None and found.z is not target.z:
                 for knob, values in knob_errors(task.sfx.spec, found.z, target.z).items():
                     errors[knob][answer].append(values.cpu())
+                if answer == "estimate":
+                    guesses.append((target.z.cpu(), found.z.cpu()))
     if not names:
         raise ValueError("there is nothing to evaluate on: the test set is empty")
     table = {m: {a: torch.cat(values) for a, values in row.items()} for m, row in scores.items()}
     units = knob_units(task.sfx.spec)
-    return {
+    results = {
         "metrics": {m: {a: values.mean().item() for a, values in row.items()} for m, row in table.items()},
         "knobs": {
             k: {**{a: torch.cat(v).mean().item() for a, v in row.items()}, "unit": units[k]}
@@ -79,6 +89,8 @@ def evaluate(task: Task, batches: Iterable[Mapping], stage: str = "test") -> dic
             for i, name in enumerate(names)
         },
     }
+    pairs = tuple(torch.cat(values) for values in zip(*guesses, strict=True))
+    return results, pairs or None
 
 
 def list_like(batches: Iterable) -> Iterable:

@@ -50,12 +50,15 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> Run:
     path = find_checkpoint(folder, checkpoint)
     weights = load_weights(path)
     task = build(config.task)
-    missing, surplus = task.load_state_dict(weights, strict=False)
+    mine = task.state_dict()
+    missing = [name for name in mine if name not in weights or weights[name].shape != mine[name].shape]
+    surplus = [name for name in weights if name not in mine]
     if missing or surplus:
         raise RunError(
-            f"{path}: this checkpoint belongs to another model ({len(missing)} weights missing, "
-            f"{len(surplus)} unknown, such as {[*missing, *surplus][0]})"
+            f"{path}: this checkpoint belongs to another model: {len(missing)} weights missing or of another "
+            f"size, {len(surplus)} unknown, such as {[*missing, *surplus][0]}"
         )
+    task.load_state_dict(weights)
     return Run(task.eval(), config, Path(folder), path)
 
 
@@ -206,7 +209,7 @@ def one_line(error: BaseException) -> str:
         key = key or re.search(r"full_key: (\S+)", str(error))
     problems = getattr(error, "problems", None)
     words = "; ".join(problems) if problems else " ".join(str(error).split("full_key:")[0].split())
-    words = words or type(error).__name__
+    words = words.rpartition(f"{type(error).__name__}: ")[2] or type(error).__name__  # from a loader's worker
     if "is not in struct" in words and key:
         return f"{key.group(1)}: there is no such key; to add one, +{key.group(1)}=..."
     return f"{key.group(1)}: {words}" if key and key.group(1) not in words else words

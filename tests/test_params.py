@@ -88,7 +88,7 @@ def test_missing_and_surplus_controls_are_named_at_once(spec):
     controls = spec.unflatten(spec.defaults())
     del controls["comp"]["ratio"]
     controls["peq"]["freq"] = torch.zeros(1, 1, 1)
-    with pytest.raises(ValueError, match="missing control comp.ratio.*did you mean 'peq.freq_hz'"):
+    with pytest.raises(ValueError, match=r"missing control comp.ratio.*did you mean 'peq.freq_hz'"):
         spec.flatten(controls)
 
 
@@ -103,7 +103,7 @@ def test_a_preset_survives_json(spec):
 def test_a_preset_out_of_range_names_the_knob(spec, value):
     preset = spec.preset(spec.defaults())
     preset["comp"]["ratio"] = value
-    with pytest.raises(ValueError, match="comp.ratio"):
+    with pytest.raises(ValueError, match=r"comp\.ratio"):
         spec.from_preset(preset)
 
 

@@ -26,7 +26,7 @@ CEILING = 0.98
 class LogExamples(Callback):
     """Players (dry, wet, wet_hat) and figures of the first validation batch, to every logger that shows them.
 
-    every_n_epochs  and when training ends; then they also go to figures/ and audio/ of the run folder
+    every_n_epochs  and when training ends
     items           how many players
 
     A task without `examples` is left alone.
@@ -56,11 +56,10 @@ class LogExamples(Callback):
             self._log(trainer, task)
 
     def on_train_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        if self.batch is None:
-            return
-        if trainer.current_epoch % self.every_n_epochs:  # the epoch is counted on before this hook
+        if (
+            self.batch is not None and trainer.current_epoch % self.every_n_epochs
+        ):  # the epoch is counted on before this hook
             self._log(trainer, task)
-        write_results(task, self.batch, Path(trainer.default_root_dir), self.items)
 
     def _log(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         watched = [logger for logger in trainer.loggers if _shows(logger)]

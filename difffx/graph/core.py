@@ -43,8 +43,8 @@ class ProcessorGraph(Processor):
     """Named processors, named wires, one or several named outputs.
 
     processors  name -> Processor, another graph included. In any order where wires are given
-    wires       name -> what it hears: a list in the order of the processor's inputs, or {input: signal}.
-                A signal is a graph input, a node, or node.output where a node has several. Without wires: a chain
+    wires       name -> what it hears: a list in the order of the processor's inputs, or {input: signal};
+                a signal is a graph input, a node, or node.output where a node has several. None: a chain
     inputs      names of the signals the graph is given
     output      one node, or {name: node} for several outputs; default: the only node that nobody hears
     set         node -> knob -> a value (fixed), "learned" (one trainable value for all items, kept inside its

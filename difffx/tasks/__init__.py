@@ -1,7 +1,7 @@
 """LightningModules, one per research question."""
 
-from difffx.tasks.base import Task
+from difffx.tasks.base import Task, warmup_cosine
 from difffx.tasks.blind import BlindEstimation, Examples
 from difffx.tasks.proxy import ProxyTraining
 
-__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "Task"]
+__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "Task", "warmup_cosine"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +12,7 @@ import lightning
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from difffx.params import ControlSpec
 
@@ -20,11 +22,24 @@ def seeded(*parts: object) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05) -> LambdaLR:
+    """The learning rate rises linearly over a share of all steps, then falls to zero along half a cosine.
+
+    It depends on the step alone, so a run that is resumed to be longer follows the longer curve from there.
+    """
+
+    def factor(step: int) -> float:
+        done = step / max(total_steps, 1)
+        return min((step + 1) / (warmup * total_steps + 1), 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0))))
+
+    return LambdaLR(optimizer, factor)
+
+
 class Task(lightning.LightningModule):
     """A LightningModule whose subclasses write `step(batch, stage, index) -> loss`.
 
     optimizer   parameters -> Optimizer
-    scheduler   Optimizer -> scheduler, stepped every batch (OneCycleLR is told how many) or, for
+    scheduler   Optimizer -> scheduler, stepped every batch (told `total_steps` where it asks for it) or, for
                 ReduceLROnPlateau, once an epoch on val/loss
     seed        of everything this task draws; validation and test draw the same targets every epoch
     """
@@ -86,6 +101,7 @@ class Task(lightning.LightningModule):
                 "interval": "epoch",
             }
         else:
-            steps = {"total_steps": self.trainer.estimated_stepping_batches} if kind is OneCycleLR else {}
-            schedule = {"scheduler": self.make_scheduler(optimizer, **steps), "interval": "step"}
+            asks = "total_steps" in inspect.signature(kind).parameters
+            more = {"total_steps": self.trainer.estimated_stepping_batches} if asks else {}
+            schedule = {"scheduler": self.make_scheduler(optimizer, **more), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
