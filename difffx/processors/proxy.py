@@ -28,6 +28,7 @@ BELOW_THRESHOLD_DB = 8.0  # a knee of 12 dB begins 6 dB below; deeper down nothi
 NO_THRESHOLD_DB = 80.0
 ABOVE_DB = 60.0
 UNIT_DB = 10.0  # what the network calls 1
+LEAK = 0.01
 
 
 class NeuralProxy(Processor):
@@ -69,6 +70,7 @@ class NeuralProxy(Processor):
             self.trained = tuple(Param(**param) for param in about["params"])
         names = {param.name for param in self.trained}
         self.has_threshold, self.has_makeup = THRESHOLD in names, MAKEUP in names
+        self.learning = weights is None
         self.heard = tuple(param for param in self.trained if param.name not in (THRESHOLD, MAKEUP))
         self.network = MultiRateTCN(sum(param.size for param in self.heard), **self.sizes)
         if loaded is not None:
@@ -100,7 +102,10 @@ class NeuralProxy(Processor):
         low, high = 10.0 ** (-below_db / 20.0), 10.0 ** (ABOVE_DB / 20.0)
         scale = 20.0 / math.log(10.0) / UNIT_DB
         level = (peak / threshold).clamp(low, high).log() * scale + below_db / UNIT_DB
-        return torch.exp(self.network(level, z).relu() * -(1.0 / scale))
+        reduction = self.network(level, z)
+        if self.learning:  # an untrained network may begin below zero everywhere: the gradient leaks there
+            reduction = torch.where(reduction > 0.0, reduction, LEAK * (reduction - reduction.detach()))
+        return torch.exp(reduction.clamp(min=0.0) * -(1.0 / scale))
 
     def _conditions(self, batch: int, controls: Mapping[str, Tensor]) -> Tensor:
         """The knobs the network listens to, as it learned them: [B, K] in 0..1."""

@@ -55,7 +55,7 @@ class ProxyTraining(Task):
         self.settings_per_item = settings_per_item
         self.proxy = NeuralProxy(self.effect, network, weights=None, output=output)
         self.mel = Mel(self.sample_rate)
-        self.weights = {"gain_db": 1.0, "mel": 8.0, "wave": 5.0} if weights is None else dict(weights)
+        self.weights = {"gain_db": 1.0, "mel": 16.0, "wave": 5.0} if weights is None else dict(weights)
         terms = ("gain_db", "mel", "wave") if output == "gain" else ("mel", "wave")
         self.weights = {name: self.weights.get(name, 0.0) for name in terms}
 

@@ -65,11 +65,11 @@ def test_the_fast_filter_is_a_plain_convolution(network: MultiRateTCN) -> None:
         for tap in range(network.taps):
             delayed = flat[:, lane, : flat.shape[-1] - tap]
             wanted[:, tap:] += network.filters[lane, tap] * delayed
-    torch.testing.assert_close(network._filtered(x).flatten(1), wanted)
+    torch.testing.assert_close(network._filtered(x.unbind(1)).flatten(1), wanted)
 
 
 def test_curves_run_straight_between_frames_one_frame_late(network: MultiRateTCN) -> None:
-    knots = torch.tensor([[[1.0, 3.0, 2.0]]], dtype=torch.float64)
+    knots = torch.tensor([[1.0, 3.0, 2.0]], dtype=torch.float64)
     curve = network._between_frames(knots).flatten()
     assert curve[network.frame - 1] == 0.0
     assert curve[2 * network.frame - 1] == 1.0
