@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from difffx import _torchaudio
 
@@ -31,10 +32,42 @@ def stft_magnitude(x: Tensor, n_fft: int, hop: int, floor: float = 1e-4) -> Tens
     """
     if x.shape[-1] <= n_fft // 2:
         raise ValueError(f"an STFT of {n_fft} needs more than {n_fft // 2} samples, got {x.shape[-1]}")
-    window = torch.hann_window(n_fft, dtype=x.dtype, device=x.device)
-    spectrum = torch.stft(x.flatten(0, 1), n_fft, hop, n_fft, window, return_complex=True)
-    power = spectrum.real.square() + spectrum.imag.square()
-    return power.clamp(min=floor**2).sqrt().unflatten(0, x.shape[:2])
+    padded = F.pad(x.flatten(0, 1)[:, None], (n_fft // 2, n_fft // 2), mode="reflect")[:, 0]
+    return _FrameMagnitude.apply(padded, n_fft, hop, floor).unflatten(0, x.shape[:2])
+
+
+class _FrameMagnitude(torch.autograd.Function):
+    """Magnitudes of Hann frames, [N, T] -> [N, bins, frames], with the way back written out.
+
+    Autograd's own goes through complex transforms of full length and scattered sums; this is its adjoint by one
+    inverse real transform and an overlap-add. No double backward.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, n_fft: int, hop: int, floor: float) -> Tensor:
+        window = torch.hann_window(n_fft, dtype=x.dtype, device=x.device)
+        spectrum = torch.stft(x, n_fft, hop, n_fft, window, center=False, return_complex=True)
+        magnitude = spectrum.real.square().add_(spectrum.imag.square()).clamp_(min=floor**2).sqrt_()
+        ctx.save_for_backward(spectrum, magnitude, window)
+        ctx.size, ctx.hop, ctx.floor = x.shape[-1], hop, floor
+        return magnitude
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        spectrum, magnitude, window = ctx.saved_tensors
+        n_fft, hop = len(window), ctx.hop
+        slope = torch.where(magnitude > ctx.floor, grad / magnitude, 0.0)
+        slope[:, 1 : (n_fft + 1) // 2] *= 0.5  # the bins that irfft counts twice
+        frames = torch.fft.irfft((spectrum * slope).transpose(1, 2), n=n_fft, norm="forward") * window
+        rows, count, _ = frames.shape
+        parts = -(-n_fft // hop)
+        frames = F.pad(frames, (0, parts * hop - n_fft)).unflatten(-1, (parts, hop))
+        total = frames.new_zeros(rows, count + parts - 1, hop)
+        for k in range(parts):
+            total[:, k : k + count] += frames[:, :, k]
+        total = total.flatten(1)[:, : ctx.size]
+        return F.pad(total, (0, ctx.size - total.shape[1])), None, None, None
 
 
 def mel_bank(sample_rate: int, n_fft: int = 4096, bands: int = 128) -> Tensor:
