@@ -30,14 +30,14 @@ ENSEMBLES = (
     (4, ("strummed", "strummed")),
     (4, ("sustained", "lead")),
     (4, ("sustained", "sustained")),
-    (6, ("drums",)),
-    (4, ("bass",)),
-    (6, ("strummed",)),
-    (3, ("distorted",)),
-    (6, ("sustained",)),
-    (3, ("lead",)),
-    (6, ("sung",)),
-    (6, ("spoken",)),
+    (3, ("drums",)),
+    (2, ("bass",)),
+    (4, ("strummed",)),
+    (2, ("distorted",)),
+    (4, ("sustained",)),
+    (2, ("lead",)),
+    (4, ("sung",)),
+    (4, ("spoken",)),
 )
 LEVELS_DB = {
     "drums": 4.0,
@@ -121,11 +121,11 @@ def color(rng: np.random.Generator, mix: np.ndarray, here: Studio) -> np.ndarray
     """Room, microphones, equalizers, in one pass through the spectrum; tails go round the end."""
     num_samples = mix.shape[1]
     room = acoustics(here.sample_rate, num_samples)
-    cosines = rng.standard_normal(COSINES) * 4.0 / np.arange(1, COSINES + 1) ** 0.7
-    level_db = np.array([*cosines, rng.normal(0.0, 3.5), 2.0], np.float32) @ room.curves
+    cosines = rng.standard_normal(COSINES) * 1.5 / np.arange(1, COSINES + 1) ** 0.7
+    level_db = np.array([*cosines, rng.normal(-1.2, 1.2), 2.0], np.float32) @ room.curves
     gain = np.exp(level_db * np.float32(np.log(10.0) / 20.0))
-    if rng.random() < 0.5:  # coded, or recorded on something that goes no higher
-        gain[np.searchsorted(room.hz, rng.uniform(9_000.0, 20_000.0)) :] = 0.0
+    if rng.random() < 0.3:  # coded, or recorded on something that goes no higher
+        gain[np.searchsorted(room.hz, rng.uniform(12_000.0, 20_000.0)) :] = 0.0
     squared = np.square(room.hz)
     gain *= squared / (squared + np.float32(rng.uniform(8.0, 30.0) ** 2))
     spectrum = fft.rfft(mix, room.length)
