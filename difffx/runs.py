@@ -204,7 +204,7 @@ def one_line(error: BaseException) -> str:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return f"{group}={option}: there is no such option{hint}; there are: {', '.join(options)}"
     key = re.search(r"full_key: (\S+)", text)
-    while error.__cause__ is not None:
+    while isinstance(error, HydraException | OmegaConfBaseException) and error.__cause__ is not None:
         error = error.__cause__
         key = key or re.search(r"full_key: (\S+)", str(error))
     problems = getattr(error, "problems", None)
