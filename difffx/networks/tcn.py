@@ -62,6 +62,17 @@ class MultiRateTCN(nn.Module):
         super().__init__()
         if taps > 2 * frame + 1:
             raise ValueError(f"taps: expected at most {2 * frame + 1}, two frames and a sample, got {taps}")
+        self.sizes = {
+            "frame": frame,
+            "channels": channels,
+            "kernel": kernel,
+            "dilations": list(dilations),
+            "condition": condition,
+            "features": features,
+            "lanes": lanes,
+            "taps": taps,
+            "smooth": smooth,
+        }
         self.frame, self.features, self.lanes = frame, features, lanes
         self.taps, self.smooth = taps, smooth
         self.receptive_field = frame * (2 + smooth + (kernel - 1) * sum(dilations)) + taps - 1

