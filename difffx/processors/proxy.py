@@ -46,7 +46,7 @@ class NeuralProxy(Processor):
 
     The compressor that ships, 7,586 weights, against the true one on 17 real clips at 3 random settings
     each: log-mel distance 0.042 (nothing done: 0.247), SI-SDR 30.1 dB, 20 ms envelope error 0.26 dB, 0.01 s
-    for 10 s on two threads. The published one (Peladeau, Peeters, 2024), on other clips: 0.053, 26.1, 0.43 dB,
+    for 10 s on two threads. Published (Peladeau, Peeters, 2024), on other clips: 0.053, 26.1 dB, 0.43 dB,
     0.37 s. It is worst, 21 dB, where hits stand in silence. It is no faster than the exact recursion.
 
     Raises ValueError where there are no weights, or they were made for another effect, rate or wider ranges.
