@@ -7,7 +7,7 @@ import warnings
 
 from omegaconf import DictConfig
 
-from difffx.runs import build, command_line, find_checkpoint, load_run, output_folder, plain, save_config
+from difffx.runs import build, command_line, find_checkpoint, load_run, output_folder, plain, save_config, share_cores
 
 
 def train(config: DictConfig) -> float | None:
@@ -19,6 +19,7 @@ def train(config: DictConfig) -> float | None:
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
+    share_cores(config.data.get("num_workers", 0))
     folder = output_folder()
     data, task = build(config.data), build(config.task)
     callbacks, loggers = list(build(config.callbacks).values()), list(build(config.logger).values())

