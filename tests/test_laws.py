@@ -1,4 +1,4 @@
-"""Laws that every processor keeps. The subjects are processors.__all__: a new effect is tested by being exported."""
+"""Laws that every processor keeps; the subjects are processors.__all__, so an exported effect is tested."""
 
 import inspect
 

@@ -27,7 +27,8 @@ def test_units_round_trip_and_ends_are_the_range(scale):
 
 def test_float32_never_leaves_the_range():
     param = Param("cutoff_hz", 0.1, 19_999.9, default=1.0, scale="log")
-    values = param.from_unit(torch.rand(100_000, generator=torch.Generator().manual_seed(0)).round(decimals=3))
+    z = torch.rand(100_000, generator=torch.Generator().manual_seed(0)).round(decimals=3)
+    values = param.from_unit(z)
     assert values.min() >= torch.tensor(0.1) and values.max() <= torch.tensor(19_999.9)
 
 
@@ -52,7 +53,9 @@ def test_an_impossible_knob_is_refused(arguments, word):
         Param(*arguments)
 
 
-@pytest.mark.parametrize(("name", "unit"), [("gain_db", "dB"), ("attack_ms", "ms"), ("f_hz", "Hz"), ("mix", "")])
+@pytest.mark.parametrize(
+    ("name", "unit"), [("gain_db", "dB"), ("attack_ms", "ms"), ("f_hz", "Hz"), ("mix", "")]
+)
 def test_the_name_tells_the_unit(name, unit):
     assert Param(name, 0.0, 1.0, default=0.5).unit == unit
 
