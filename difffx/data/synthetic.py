@@ -24,19 +24,19 @@ ENSEMBLES = (
     (12, ("drums", "bass", "sustained", "sung")),
     (12, ("drums", "bass", "distorted", "strummed")),
     (8, ("drums", "bass", "strummed", "sustained", "lead")),
-    (1, ("drums", "bass")),
-    (1, ("strummed", "sung")),
+    (2, ("drums", "bass")),
+    (2, ("strummed", "sung")),
     (1, ("strummed", "strummed")),
-    (1, ("sustained", "lead")),
+    (2, ("sustained", "lead")),
     (1, ("sustained", "sustained")),
-    (1, ("drums",)),
+    (2, ("drums",)),
     (1, ("bass",)),
-    (1, ("strummed",)),
+    (2, ("strummed",)),
     (1, ("distorted",)),
-    (1, ("sustained",)),
+    (2, ("sustained",)),
     (1, ("lead",)),
-    (1, ("sung",)),
-    (1, ("spoken",)),
+    (2, ("sung",)),
+    (2, ("spoken",)),
 )
 LEVELS_DB = {
     "drums": 3.0,
@@ -48,6 +48,11 @@ LEVELS_DB = {
     "sung": 0.0,
     "spoken": 0.0,
 }
+# what an engineer steers a mix towards: levels in dB around these frequencies, the mean over recordings
+TONAL_BALANCE = {
+    31: -33.0, 50: -23.0, 79: -20.0, 125: -18.0, 198: -17.5, 315: -14.5, 500: -14.5, 794: -16.5, 1260: -20.0,
+    2000: -22.5, 3175: -24.5, 5040: -28.0, 8000: -33.5, 12700: -41.0, 16000: -46.0,
+}  # fmt: skip
 CENTERED = ("drums", "bass", "sung", "spoken")
 CHANCES = np.array([weight for weight, _ in ENSEMBLES], float)
 CHANCES /= CHANCES.sum()
@@ -63,12 +68,16 @@ class Acoustics:
     hz        [N] frequencies of its bins
     curves    [COSINES + 2, N] dB: cosines over the logarithm of frequency, treble above 3 kHz, presence
     rooms     [ROOMS, 2, N] spectra of reverberation, left and right, RMS 1
+    edges     [M + 1] bins between the bands of `TONAL_BALANCE`
+    between   [N] where each bin lies on the list of bands, 0..M - 1
     """
 
     length: int
     hz: np.ndarray
     curves: np.ndarray
     rooms: np.ndarray
+    edges: np.ndarray
+    between: np.ndarray
 
 
 @lru_cache(maxsize=4)
@@ -94,14 +103,20 @@ def acoustics(sample_rate: int, num_samples: int) -> Acoustics:
         walls = hz**2 / (hz**2 + thin_hz**2) / (1.0 + (hz / dull_hz) ** 2)
         spectrum = fft.rfft(tail, length) * walls
         room[:] = spectrum / np.sqrt(np.mean(np.abs(spectrum) ** 2))
-    return Acoustics(length, hz.astype(np.float32), np.array(curves, np.float32), rooms)
+    centers = np.array([c for c in TONAL_BALANCE if c < 0.45 * sample_rate], float)
+    edges = np.searchsorted(hz, [*centers * 2.0 ** (-1.0 / 3.0), centers[-1] * 2.0 ** (1.0 / 3.0)])
+    between = np.interp(np.log(np.maximum(hz, 1.0)), np.log(centers), np.arange(len(centers)))
+    curves = np.array(curves, np.float32)
+    return Acoustics(length, hz.astype(np.float32), curves, rooms, edges, between.astype(np.float32))
 
 
-def arrange(rng: np.random.Generator, here: Studio, num_samples: int, channels: int) -> np.ndarray:
+def arrange(
+    rng: np.random.Generator, players: tuple[str, ...], here: Studio, num_samples: int, channels: int
+) -> np.ndarray:
     """Everybody's track at its level and its place between the loudspeakers, [C, T]."""
     score = write_score(rng, num_samples, here.sample_rate)
     mix = np.zeros((channels, num_samples), np.float32)
-    for name in ENSEMBLES[rng.choice(len(ENSEMBLES), p=CHANCES)][1]:
+    for name in players:
         track = play(name, rng, score, here)
         gain = np.float32(db(LEVELS_DB[name] + rng.normal(0.0, 2.0)))
         angle = np.pi / 4.0 * (1.0 + rng.normal(0.0, 0.15 if name in CENTERED else 0.4))
@@ -116,7 +131,17 @@ def arrange(rng: np.random.Generator, here: Studio, num_samples: int, channels: 
     return mix
 
 
-def color(rng: np.random.Generator, mix: np.ndarray, here: Studio) -> np.ndarray:
+def balance(spectrum: np.ndarray, room: Acoustics, share: float) -> np.ndarray:
+    """The equalizer of an engineer who takes away a share of the distance from `TONAL_BALANCE`, [N]."""
+    power = np.square(np.abs(spectrum)).sum(0)
+    bands = np.add.reduceat(power, room.edges[:-1]) * (np.diff(room.edges) > 0)
+    level_db = 10.0 * np.log10(bands / (power.sum() + 1e-20) + 1e-6)
+    goal_db = np.array(list(TONAL_BALANCE.values()))[: len(level_db)]
+    move_db = np.clip(share * (goal_db - level_db), -18.0, 18.0)
+    return db(np.interp(room.between, np.arange(len(move_db)), move_db)).astype(np.float32)
+
+
+def color(rng: np.random.Generator, mix: np.ndarray, here: Studio, share: float) -> np.ndarray:
     """Room, microphones, equalizers, in one pass through the spectrum; tails go round the end."""
     num_samples = mix.shape[1]
     room = acoustics(here.sample_rate, num_samples)
@@ -129,9 +154,9 @@ def color(rng: np.random.Generator, mix: np.ndarray, here: Studio) -> np.ndarray
     gain *= squared / (squared + np.float32(rng.uniform(8.0, 30.0) ** 2))
     spectrum = fft.rfft(mix, room.length)
     if rng.random() < 0.8:
-        wet = np.float32(db(rng.uniform(-40.0, -6.0)))
+        wet = np.float32(db(rng.uniform(-40.0, -10.0)))
         spectrum *= 1.0 + wet * room.rooms[rng.integers(ROOMS), : len(mix)]
-    spectrum *= gain
+    spectrum *= gain * balance(spectrum, room, share)
     return fft.irfft(spectrum, room.length)[:, :num_samples]
 
 
@@ -155,9 +180,9 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
     if rng.random() < 0.85:
         name = ("white", "pink", "pink", "brown", "h")[rng.integers(5)]
         hiss = np.stack([here.slice_of(name, rng, num_samples) for _ in audio])
-        audio = audio + np.float32(db(rng.uniform(-72.0, -30.0))) * hiss
-    if rng.random() < 0.6:
-        audio = audio + np.float32(db(rng.uniform(-45.0, -15.0))) * here.slice_of("rumble", rng, num_samples)
+        audio = audio + np.float32(db(rng.uniform(-75.0, -45.0))) * hiss
+    if rng.random() < 0.4:
+        audio = audio + np.float32(db(rng.uniform(-50.0, -28.0))) * here.slice_of("rumble", rng, num_samples)
     if rng.random() < 0.05:
         clicks = rng.integers(num_samples, size=num_samples // 5000)
         audio[:, clicks] += 0.3 * rng.standard_normal(len(clicks), dtype=np.float32)
@@ -167,10 +192,12 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
 def render(rng: np.random.Generator, sample_rate: int, num_samples: int, channels: int) -> np.ndarray:
     """One segment of music, [C, T] float32, its peak between -12 and 0 dBFS."""
     here = studio(sample_rate)
-    mix = arrange(rng, here, num_samples, channels)
+    players = ENSEMBLES[rng.choice(len(ENSEMBLES), p=CHANCES)][1]
+    mix = arrange(rng, players, here, num_samples, channels)
     while np.abs(mix).max() < 1e-4:  # everybody rests: play something else
-        mix = arrange(rng, here, num_samples, channels)
-    audio = master(rng, color(rng, mix, here), here)
+        mix = arrange(rng, players, here, num_samples, channels)
+    share = rng.uniform(0.6, 1.0) if len(players) > 2 else rng.uniform(0.2, 0.6)
+    audio = master(rng, color(rng, mix, here, share), here)
     return (audio * np.float32(0.9999 * db(rng.uniform(-12.0, 0.0)) / np.abs(audio).max())).astype(np.float32)
 
 
