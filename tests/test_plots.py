@@ -151,7 +151,7 @@ def test_the_scatter_of_a_perfect_answer_lies_on_the_line():
 def test_the_scatter_has_log_axes_where_the_knob_is_logarithmic():
     graph = chain()
     figure = plots.knob_scatter(graph.spec, some_z(graph), some_z(graph, seed=1))
-    for axes, (_, param) in zip(figure.axes, plots._values(graph.spec), strict=False):
+    for axes, (_, param) in zip(figure.axes, plots.style.spec_values(graph.spec), strict=False):
         assert axes.get_xscale() == param.scale
         assert axes.get_xlim() == pytest.approx((param.low, param.high))
 
@@ -171,7 +171,7 @@ def test_the_scatter_refuses_answers_about_other_knobs():
 def test_a_tone_stands_at_its_frequency_in_the_spectrogram():
     time = torch.arange(RATE) / RATE
     hz = torch.logspace(np.log10(30), np.log10(20_000), 200)
-    picture = plots._log_spectrogram(torch.sin(2 * torch.pi * 2_000 * time)[None], RATE, hz)
+    picture = plots.spectra.log_spectrogram(torch.sin(2 * torch.pi * 2_000 * time)[None], RATE, hz)
     assert hz[picture.mean(1).argmax()].item() == pytest.approx(2_000, rel=0.03)
 
 

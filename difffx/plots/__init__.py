@@ -1,0 +1,26 @@
+"""Tensors in, matplotlib figures out: no trainer, no logger, no global state."""
+
+from difffx.plots.curves import (
+    compressor_curves,
+    curve_figures,
+    node_settings,
+    response_curves,
+    transfer_curves,
+)
+from difffx.plots.knobs import knob_scatter, settings_table
+from difffx.plots.report import report
+from difffx.plots.spectra import spectrograms
+from difffx.plots.style import save_figure
+
+__all__ = [
+    "compressor_curves",
+    "curve_figures",
+    "knob_scatter",
+    "node_settings",
+    "report",
+    "response_curves",
+    "save_figure",
+    "settings_table",
+    "spectrograms",
+    "transfer_curves",
+]
