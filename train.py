@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from contextlib import suppress
 
 from omegaconf import DictConfig
 
@@ -30,9 +32,11 @@ def train(config: DictConfig) -> float | None:
         logger.log_hyperparams(runs.plain(config))
 
     print(f"{task}\nrun folder: {folder}", flush=True)
-    trainer.fit(task, data, ckpt_path=last)
+    with suppress(SystemExit):  # Lightning's way out after Ctrl-C
+        trainer.fit(task, data, ckpt_path=last)
     if trainer.interrupted:
-        raise KeyboardInterrupt
+        print(f"stopped; to go on: python train.py resume='{folder}'", file=sys.stderr)
+        sys.exit(130)
     metric = trainer.callback_metrics.get(config.metric)
     if config.evaluate and trainer.is_global_zero:
         data.setup("test")

@@ -12,13 +12,15 @@ import soundfile
 ROOT = Path(__file__).parents[2]
 
 
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "COLUMNS": "120"}
+ENVIRONMENT.pop("DIFFFX_TRACEBACK", None)
+
+
 def command(*arguments, timeout=300, cwd=ROOT):
     """Runs python with these arguments in the project's root."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "COLUMNS": "120"}
-    environment.pop("DIFFFX_TRACEBACK", None)
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -33,6 +35,15 @@ def error_line(result):
 @pytest.fixture(scope="session")
 def run():
     return command
+
+
+@pytest.fixture(scope="session")
+def start():
+    """The same, not waited for: a process whose output can be read line by line."""
+    return lambda *arguments: subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

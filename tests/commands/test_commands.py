@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -51,6 +52,38 @@ def test_a_run_goes_on_with_one_option_and_the_new_ones_win(run, run_folder, tmp
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2 * steps
     assert "max_epochs: 2" in (folder / "config.yaml").read_text()
     assert "sfx: peq_comp" not in (folder / "config.yaml").read_text()  # resolved: the graph itself
+
+
+def interrupted(start, folder, sign):
+    """A training run that gets a signal once it has checkpoints."""
+    with start(
+        "train.py", "debug=fast", "trainer.max_epochs=400", "evaluate=false", f"hydra.run.dir={folder}"
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 3/400"):
+                break
+        process.send_signal(sign)
+        _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def test_ctrl_c_leaves_a_usable_run_and_says_how_to_go_on(run, start, tmp_path):
+    folder = tmp_path / "stopped"
+    code, errors = interrupted(start, folder, signal.SIGINT)
+    assert code == 130 and "Traceback" not in errors
+    assert f"resume='{folder}'" in errors
+    assert run("evaluate.py", f"run={folder}", "checkpoint=last").returncode == 0
+
+
+def test_a_killed_run_is_finished_by_resuming_it(run, start, tmp_path):
+    folder = tmp_path / "killed"
+    code, _ = interrupted(start, folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    epoch = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
+    result = run("train.py", f"resume={folder}", f"trainer.max_epochs={epoch + 3}", "evaluate=true")
+    assert result.returncode == 0, result.stderr
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == epoch + 2
+    assert (folder / "evaluation.json").is_file()
 
 
 def test_help_lists_every_group_and_option(run):
