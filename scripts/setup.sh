@@ -24,7 +24,7 @@ if [ ! -x .venv/bin/python ] && ! "$python" -m venv .venv; then
     echo "error: $python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
     exit 1
 fi
-echo "installing into .venv (about a minute with a fast connection)"
+echo "installing into .venv (a minute or more)"
 target="."
 [ -z "$extras" ] || target=".[$extras]"
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable "$target"

@@ -96,7 +96,7 @@ def test_a_run_logs_players_and_figures(tmp_path):
     assert [event.step for event in events.Audio("examples/0/wet")] == [2, 3]
     with wave.open(io.BytesIO(events.Audio("examples/0/wet")[0].encoded_audio_string)) as file:
         assert (file.getnchannels(), file.getframerate(), file.getnframes()) == (2, RATE, RATE)
-    assert task.modes == [False] * 3
+    assert task.modes == [False] * 2
 
 
 @pytest.mark.filterwarnings("ignore")
