@@ -202,7 +202,7 @@ def tables(task: nn.Module, z: Tensor, scores: dict[str, dict[str, float]] | Non
     for path, knob in _flat_settings(settings(task, z)):
         node, _, name = path.rpartition(".")
         values = knob["value"] if isinstance(knob["value"], list) else [knob["value"]]
-        number = ", ".join(f"{value:.1f}" if knob["unit"] == "dB" else f"{value:.3g}" for value in values)
+        number = ", ".join(_readable(value, knob["unit"]) for value in values)
         aside = next((kind for kind in ("fixed", "learned", "tied") if kind in knob), "")
         knobs.add_row(node, name, f"{number} {knob['unit']}".strip(), aside)
     if not scores:
@@ -219,3 +219,9 @@ def _flat_settings(tree: dict, prefix: str = "") -> Iterable[tuple[str, dict]]:
             yield f"{prefix}{name}", branch
         else:
             yield from _flat_settings(branch, f"{prefix}{name}.")
+
+
+def _readable(value: float, unit: str) -> str:
+    if unit == "dB" or abs(value) >= 100:
+        return f"{value:.{1 if unit == 'dB' else 0}f}"
+    return f"{value:.3g}"
