@@ -71,7 +71,9 @@ def test_shape_type_and_finiteness_for_noise_and_silence(name, channels):
             x = x.detach().clone().requires_grad_()
             z = z.detach().clone().requires_grad_()
             y = run(processor, x, z)
-            assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all()
+            out_channels = 2 if processor.stereo else channels
+            assert y.shape == (x.shape[0], out_channels, x.shape[2])
+            assert y.dtype == x.dtype and y.isfinite().all()
             y.square().sum().backward()
             assert x.grad.isfinite().all()
             assert z.numel() == 0 or z.grad.isfinite().all()
@@ -91,7 +93,7 @@ def test_every_knob_moves_the_output(name):
     processor = make(name)
     x = noise(length=6000)
     z = settings(processor).requires_grad_()
-    weight = noise(seed=3, length=6000)
+    weight = noise(seed=3, length=6000, channels=2 if processor.stereo else 1)
     (run(processor, x, z) * weight).sum().backward()
     moved = z.grad.abs().amax((0, 2))
     assert not [label for label, g in zip(processor.spec.labels, moved, strict=True) if g == 0]
@@ -106,6 +108,16 @@ def test_a_constant_curve_is_a_static_control(name):
     curves = {k: v.expand(-1, -1, 5) if k in moving else v for k, v in controls.items()}
     static = processor(*heard(processor, x), controls=controls)
     assert torch.allclose(processor(*heard(processor, x), controls=curves), static, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if make(name).neutral is not None])
+def test_neutral_settings_pass_the_sound_unchanged(name):
+    processor = make(name)
+    x = noise(channels=2 if processor.stereo else 1)
+    controls = processor.from_unit(settings(processor))
+    neutral = {knob: torch.full_like(controls[knob], value) for knob, value in processor.neutral.items()}
+    y = processor(*heard(processor, x), controls={**controls, **neutral})
+    assert torch.allclose(y, heard(processor, x)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,7 +137,7 @@ def test_twice_as_long_begins_the_same(name):
     short, long = x[..., :LENGTH], run(processor, x, z)[..., :LENGTH]
     one_input = [x[..., :LENGTH] for x in heard(processor, x)]
     y = processor(*one_input, controls=processor.from_unit(z))
-    assert y.shape == short.shape
+    assert y.shape[-1] == short.shape[-1]
     assert torch.allclose(y, long, atol=2e-6 * long.abs().max().item(), rtol=0)
 
 

@@ -20,6 +20,8 @@ class Processor(nn.Module):
     variadic        True where any number of inputs is taken, such as a sum
     differentiable  False where the gradient must come from a proxy or from perturbation
     wants_proxy     True for what afx=proxy replaces: black boxes and recursive dynamics
+    stereo          True for what needs two channels: mono comes in as two equal ones, stereo goes out
+    neutral         settings at which the sound passes unchanged, the other knobs anywhere; None if none do
 
     ranges at construction narrow or widen knobs: Compressor(44_100, ranges={"ratio": [2, 8]}).
     """
@@ -29,6 +31,8 @@ class Processor(nn.Module):
     variadic: bool = False
     differentiable: bool = True
     wants_proxy: bool = False
+    stereo: bool = False
+    neutral: Mapping[str, float] | None = None
 
     def __init__(self, sample_rate: int, ranges: Mapping[str, Sequence[float]] | None = None) -> None:
         super().__init__()
@@ -76,6 +80,8 @@ class Processor(nn.Module):
             name: self._control(param, given.get(name, param.default), like, batch)
             for name, param in names.items()
         }
+        if self.stereo:
+            inputs = tuple(x.expand(-1, 2, -1) for x in inputs)
         return self.process(*inputs, **values)
 
     def _check_inputs(self, inputs: Sequence[Tensor]) -> None:
@@ -92,6 +98,8 @@ class Processor(nn.Module):
                 raise ValueError(f"{name}: expected audio [B, C, T], got {shape}")
             if x.shape[-1] == 0:
                 raise ValueError(f"{name}: the audio is empty, [B, C, 0]")
+            if self.stereo and x.shape[1] not in (1, 2):
+                raise ValueError(f"{name}: expected mono or stereo audio, got {x.shape[1]} channels")
             if (x.shape[0], x.shape[2]) != (inputs[0].shape[0], inputs[0].shape[2]):
                 shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
                 raise ValueError(f"{name}: the inputs differ in batch or length: {shapes}")

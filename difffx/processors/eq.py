@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from difffx.functional import filters
+from difffx.functional import cascade, filters
 from difffx.params import Controls, Param
 from difffx.processors.base import Processor
 
@@ -40,10 +41,11 @@ class ParametricEQ(Processor):
         self.params = tuple(
             param for band, span in zip(self.bands, spans, strict=True) for param in _band_params(band, *span)
         )
+        self.neutral = {f"{band}_gain_db": 0.0 for band in self.bands}
         super().__init__(sample_rate, ranges)
 
     def process(self, x: Tensor, **controls: Tensor) -> Tensor:
-        return filters.sosfilt(x, self._sos(controls))
+        return cascade.sosfilt(x, self._sos(controls))
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
         """Magnitude in dB, [B, N], of settings as `from_unit` gives them, at frequencies_hz [N]."""
@@ -65,13 +67,14 @@ class GraphicEQ(Processor):
     """
 
     params = (Param("gain_db", -15.0, 15.0, default=0.0, size=len(OCTAVES_HZ)),)
+    neutral: ClassVar = {"gain_db": 0.0}
 
     def __init__(self, sample_rate: int, ranges: Mapping[str, Sequence[float]] | None = None) -> None:
         super().__init__(sample_rate, ranges)
         self.q = tuple(_bandwidth_q(hz, 2.0, self.sample_rate) for hz in OCTAVES_HZ)
 
     def process(self, x: Tensor, gain_db: Tensor) -> Tensor:
-        return filters.sosfilt(x, self._sos(gain_db))
+        return cascade.sosfilt(x, self._sos(gain_db))
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
         """Magnitude in dB, [B, N], of settings as `from_unit` gives them, at frequencies_hz [N]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ class Gain(Processor):
     """A fader in dB; a curve of frames moves it smoothly."""
 
     params = (Param("gain_db", -24.0, 24.0, default=0.0, dynamic=True),)
+    neutral: ClassVar = {"gain_db": 0.0}
 
     def process(self, x: Tensor, gain_db: Tensor) -> Tensor:
         return levels.gain(x, gain_db=gain_db)
