@@ -81,7 +81,7 @@ def butterworth_low_pass(frequency_hz: Tensor, order: int, sample_rate: int) -> 
 
     frequency_hz   [...]
     order          1 or more
-    returns        [..., S, 6] with S = ceil(order / 2), in float64; of an odd order the first is of first order
+    returns        [..., S, 6] with S = ceil(order / 2), in float64; an odd order begins with first order
 
     A frequency_hz above 0.49 of the sample rate is held there. The bilinear transform, right at frequency_hz.
     """
