@@ -182,3 +182,55 @@ def test_wrong_calls_are_refused_by_name(name):
         processor(*(signal[..., :0] for signal in x))
     with pytest.raises(ValueError, match="sample_rate"):
         getattr(processors, name)(0)
+
+
+@pytest.mark.parametrize("level", [1e-40, 10.0], ids=["denormal", "20 dB over full scale"])
+@pytest.mark.parametrize("name", NAMES)
+def test_neither_denormals_nor_clipping_levels_break_the_output_or_the_gradients(name, level):
+    processor = make(name)
+    for z in (settings(processor), *ends(processor)):
+        x, z = (level * noise(length=600).sign()).requires_grad_(), z.clone().requires_grad_()
+        y = run(processor, x, z)
+        assert y.isfinite().all()
+        y.mean().backward()
+        assert x.grad.isfinite().all()
+        assert z.numel() == 0 or z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_neither_the_type_nor_the_sound(name):
+    processor = make(name)
+    x, z = noise(), settings(processor)
+    plain = run(processor, x, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = run(processor, x, z)
+    assert y.dtype == x.dtype
+    assert (y - plain).norm() < (0.1 if name in PROXIES else 1e-5) * plain.norm()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in KNOBLESS])
+def test_controls_of_half_precision_are_taken(name):
+    processor = make(name)
+    x, z = noise(), settings(processor).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = run(processor, x, z)
+    assert y.isfinite().all()
+    y.float().mean().backward()
+    assert z.grad.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_compile_changes_neither_the_sound_nor_the_gradients(name):
+    processor = make(name)
+
+    def answers(processed):
+        x, z = noise(length=300).requires_grad_(), settings(processor).requires_grad_()
+        y = processed(*heard(processor, x), controls=processor.from_unit(z))
+        y.square().mean().backward()
+        return [y.detach(), x.grad, *([z.grad] if z.numel() else [])]
+
+    torch.compiler.reset()
+    compiled = answers(torch.compile(processor, backend="aot_eager"))
+    for found, expected in zip(compiled, answers(processor), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
