@@ -58,9 +58,9 @@ def svf(
     gain_db       [B, 1, F]  of a peak or a shelf
     returns       [B, C, T]  all controls may be [1, 1, F]
 
-    Static knobs: `sosfilt` with the section of that name in `filters`. Moving ones: the trapezoidal (zero-delay)
-    state-variable filter with the knobs of each sample, which at rest is that section exactly and which does
-    not blow up or click when they jump. Cost and exactness: `low_and_band`.
+    Static knobs: `sosfilt` with the section of that name in `filters`. Moving ones: the trapezoidal
+    (zero-delay) state-variable filter with the knobs of each sample, which at rest is that section exactly and
+    which does not blow up when they jump. Cost and exactness: `low_and_band`.
     Simper, "Solving the continuous SVF equations using trapezoidal integration" (2013).
     """
     if kind not in SECTIONS:
@@ -179,8 +179,8 @@ def _warped(frequency_hz: Tensor, sample_rate: int) -> Tensor:
 class _Trapezoid(torch.autograd.Function):
     """x [B, C, T], g, k [B, 1, T], all float64 -> low, band [B, C, T].
 
-    The memories obey s' = p s - c r + c x, r' = c s + e r + c g x, with c = 2 g / (1 + g (g + k)). The adjoint
-    recursion is the same one with c turned to -c, run from the end.
+    The memories obey s' = p s - c r + c x, r' = c s + e r + c g x, with c = 2 g / (1 + g (g + k)). The
+    adjoint recursion is the same one with c turned to -c, run from the end.
     """
 
     @staticmethod
