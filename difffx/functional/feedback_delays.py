@@ -1,0 +1,254 @@
+"""Delay lines that hear themselves: echoes of echoes, exact over the whole decay, in blocks of the delay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from difffx.functional.delays import lagged_products
+from difffx.functional.interpolation import neighbors, places, polynomial, split, weights_at
+
+BLOCK = 8192
+CHUNK = 4096
+
+
+def feedback_delay(
+    x: Tensor,
+    delay: Tensor,
+    feedback: Tensor,
+    damping_pole: Tensor | None = None,
+    interpolation: str = "lagrange",
+) -> Tensor:
+    """Echoes of echoes: a delay line with its output fed back, each round duller than the one before.
+
+    x             [B, C, T]
+    delay         [B or 1, C or 1, 1]  samples in float64; 2 or more, less is held at 2
+    feedback      [B or 1, C or 1, 1]  factor for each round, -1 < feedback < 1
+    damping_pole  [B or 1, C or 1, 1]  pole p of a one-pole low-pass in the way back; None: no damping
+    returns       [B, C, T]            y[n] = e[n - delay]; e = x + feedback h(y);
+                                       h(y)[n] = (1 - p) y[n] + p h(y)[n - 1]; the first echo is not damped
+
+    Exact, in float64, over the whole decay: blocks as long as the shortest delay, without a loop over
+    samples. The backward pass is the same recursion on the reversed gradient. T / delay blocks, some 25 us
+    each at least: 250 ms of delay on 8 x 131072 samples run in 6 ms (18 ms with gradients), 1 ms of delay
+    takes 30 times as long. 20 bytes per sample are kept; 28 with damping.
+    """
+    start, weights = places(delay.double().clamp(min=2.0), neighbors(interpolation))
+    shape = x.shape[:2]
+    pole = None if damping_pole is None else _rows(damping_pole.double(), shape)
+    return _FeedbackDelay.apply(
+        x.reshape(-1, x.shape[2]),
+        start.expand(*shape, 1).reshape(-1),
+        weights.expand(*shape, 1, -1).reshape(x.shape[0] * x.shape[1], -1),
+        _rows(feedback.double(), shape),
+        pole,
+    ).view(x.shape)
+
+
+def moving_feedback_delay(
+    x: Tensor, delay: Tensor, feedback: Tensor, interpolation: str = "lagrange"
+) -> Tensor:
+    """A delay line whose time moves while its output is fed back: what a flanger rings with.
+
+    x         [B, C, T]
+    delay     [B or 1, C or 1, T]  samples in float64; 2 or more, less is held at 2
+    feedback  [B or 1, C or 1, 1]  -1 < feedback < 1
+    returns   [B, C, T]            y[n] = e[n - delay[n]], e = x + feedback y
+
+    Exact, in float64, in blocks as long as the shortest delay that occurs: some 20 us each, so 131072
+    samples at 1 ms take 60 ms and as much again for the gradients. 36 bytes per sample are kept.
+    """
+    delay = _rows(delay.double().clamp(min=2.0), x.shape[:2])
+    y = _MovingFeedback.apply(
+        x.reshape(-1, x.shape[2]),
+        delay,
+        _rows(feedback.double(), x.shape[:2]),
+        neighbors(interpolation),
+    )
+    return y.view(x.shape)
+
+
+def ping_pong_delay(
+    x: Tensor,
+    delay: Tensor,
+    feedback: Tensor,
+    width: Tensor,
+    damping_pole: Tensor | None = None,
+    interpolation: str = "lagrange",
+) -> Tensor:
+    """Echoes that jump from left to right and back.
+
+    x                              [B, 2, T]
+    delay, feedback, damping_pole  [B or 1, 1, 1]  as in `feedback_delay`
+    width                          [B or 1, 1, 1]  1: each echo on one side; 0: all in the middle
+    returns                        [B, 2, T]       the echoes alone
+
+    The mean of both channels enters the left line; what leaves one line enters the other. Two crossed lines
+    are two lines that do not know of each other, one with the feedback and one with its negative: their sum
+    is left, their difference right. Cost: twice `feedback_delay`.
+    """
+    middle = 0.5 * x.mean(1, keepdim=True).expand(-1, 2, -1)
+    signed = torch.cat((feedback, -feedback), 1)
+    width = width.to(x.dtype)
+    same, crossed = feedback_delay(middle, delay, signed, damping_pole, interpolation).split(1, 1)
+    return torch.cat((same + width * crossed, same - width * crossed), 1)
+
+
+class _FeedbackDelay(torch.autograd.Function):
+    """x [R, T], start [R], weights [R, W], feedback [R, 1], pole [R, 1] or None -> [R, T]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor, pole: Tensor | None):
+        entered, left, returned = _ring(x, start, weights, feedback, pole)
+        ctx.save_for_backward(start, weights, feedback, pole, entered, left, returned)
+        ctx.dtype = x.dtype
+        return left.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        start, weights, feedback, pole, entered, left, returned = ctx.saved_tensors
+        # A line that does not move is its own adjoint on reversed time, where it is entered at its output.
+        at_output, at_input, damped = (
+            y.flip(-1) for y in _ring(grad.flip(-1), start, weights, feedback, pole)
+        )
+        by_weights = lagged_products(at_output, entered, start, weights.shape[-1])
+        by_feedback = (at_input * returned).sum(-1, keepdim=True)
+        by_pole = None
+        if pole is not None:
+            by_pole = damped[:, 1:] * (returned[:, :-1] - left[:, 1:])
+            by_pole = by_pole.sum(-1, keepdim=True) - damped[:, :1] * left[:, :1]
+            by_pole = by_pole * feedback / (1.0 - pole)
+        return at_input.to(ctx.dtype), None, by_weights, by_feedback, by_pole
+
+
+class _MovingFeedback(torch.autograd.Function):
+    """x [R, T], delay [R, T] in float64, feedback [R, 1] -> [R, T]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, delay: Tensor, feedback: Tensor, count: int) -> Tensor:
+        start, place = split(delay, count)
+        samples, block = x.shape[-1], _shortest(start)
+        entered = pad(x.double(), (count, 0))
+        left = torch.empty_like(delay)
+        for a, b in _spans(0, samples, CHUNK):
+            index, weights = _chunk(start, place, a, b, count)
+            for c, d in _spans(a, b, block):
+                span = slice(c - a, d - a)
+                taps = _gather(entered, index[..., span]) * weights[..., span]
+                torch.sum(taps, 1, out=left[:, c:d])
+                entered[:, count + c : count + d].addcmul_(feedback, left[:, c:d])
+        ctx.save_for_backward(start, place, feedback, entered, left)
+        ctx.count, ctx.dtype, ctx.block = count, x.dtype, block
+        return left.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        start, place, feedback, entered, left = ctx.saved_tensors
+        samples, count, block = grad.shape[-1], ctx.count, ctx.block
+        at_output = grad.double()
+        at_output = at_output.clone() if at_output is grad else at_output
+        at_input = torch.zeros_like(entered)
+        by_delay = torch.empty_like(at_output)
+        for a, b in reversed(_spans(0, samples, CHUNK)):
+            index, weights = _chunk(start, place, a, b, count)
+            for c, d in reversed(_spans(a, b, block)):
+                span = slice(c - a, d - a)
+                at_output[:, c:d].addcmul_(feedback, at_input[:, count + c : count + d])
+                part = at_output[:, None, c:d] * weights[..., span]
+                at_input.scatter_add_(1, index[..., span].flatten(1), part.flatten(1))
+            taps = _gather(entered, index).unbind(1)
+            by_delay[:, a:b] = polynomial(taps, place[:, a:b], True)[1]
+        at_input = at_input[:, count:]
+        by_feedback = (at_input * left).sum(-1, keepdim=True)
+        return at_input.to(ctx.dtype), by_delay.mul_(at_output), by_feedback, None
+
+
+def _ring(
+    x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor, pole: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What enters the line, leaves it and comes back to its input: three times [R, T] in float64."""
+    rows, samples = x.shape
+    count = weights.shape[1]
+    start = start.clamp(max=samples)
+    block = min(_shortest(start), samples, BLOCK)
+    reach = int(start.max()) + count - 1
+    damp = _Damping(pole, block) if pole is not None else None
+    block = damp.block if damp is not None else block
+    length = -(-samples // block) * block
+    x = pad(x.double(), (0, length - samples))
+    entered = x.new_zeros(rows, reach + length)
+    left = x.new_empty(rows, length)
+    returned = torch.empty_like(left) if damp is not None else left
+    window = torch.arange(block + count - 1, device=x.device) + (reach - count + 1 - start).unsqueeze(1)
+    by_tap = weights.unsqueeze(2).unbind(1)
+    for a, b in _spans(0, length, block):
+        seen = entered[:, a : a + reach + block].gather(1, window)
+        out = left[:, a:b]
+        torch.mul(seen[:, count - 1 :], by_tap[0], out=out)
+        for k in range(1, count):
+            out.addcmul_(seen[:, count - 1 - k : count - 1 - k + block], by_tap[k])
+        if damp is not None:
+            returned[:, a:b] = damp(out)
+        torch.addcmul(x[:, a:b], feedback, returned[:, a:b], out=entered[:, reach + a : reach + b])
+    return entered[:, reach : reach + samples], left[:, :samples], returned[:, :samples]
+
+
+class _Damping:
+    """A one-pole low-pass, block after block: y[n] = (1 - p) x[n] + p y[n - 1].
+
+    A block is cut into chunks; one product of matrices runs all chunks from rest, another hands the last
+    sample of each to the next.
+    """
+
+    def __init__(self, pole: Tensor, block: int) -> None:
+        chunk = 1 << max(0, min(5, (block.bit_length()) // 2))
+        self.block = block // chunk * chunk
+        steps = torch.arange(max(chunk, self.block // chunk) + 1, device=pole.device, dtype=pole.dtype)
+        lag = (steps - steps[:, None]).clamp(min=0.0)
+        self.within = (1.0 - pole[..., None]) * (pole[..., None] ** lag[:chunk, :chunk]).triu()
+        across = self.block // chunk
+        self.across = ((pole**chunk)[..., None] ** lag[:across, :across]).triu()
+        self.decay = (pole ** steps[1 : chunk + 1]).unsqueeze(1)
+        self.last = torch.zeros_like(pole)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [R, block] -> [R, block]; remembers where it stopped."""
+        chunks = x.reshape(x.shape[0], -1, self.within.shape[1])
+        y = chunks @ self.within
+        ends = torch.cat((self.last, y[:, :-1, -1]), 1).unsqueeze(1)
+        y = torch.addcmul(y, (ends @ self.across).mT, self.decay).flatten(1)
+        self.last = y[:, -1:]
+        return y
+
+
+def _chunk(start: Tensor, place: Tensor, a: int, b: int, count: int) -> tuple[Tensor, Tensor]:
+    """Samples a to b of [R, T] -> where their neighbors lie in a padded row, and weights: [R, W, b - a]."""
+    now = torch.arange(a, b, device=start.device)
+    index = (now - start[:, a:b].long()).clamp_(min=-1).add_(count)
+    steps = torch.arange(count, device=start.device).unsqueeze(1)
+    return index.unsqueeze(1) - steps, torch.stack(weights_at(place[:, a:b], count), 1)
+
+
+def _gather(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [R, N], index [R, W, L] -> [R, W, L]."""
+    return rows.unsqueeze(1).expand(-1, index.shape[1], -1).gather(2, index)
+
+
+def _spans(first: int, last: int, block: int) -> list[tuple[int, int]]:
+    return [(a, min(a + block, last)) for a in range(first, last, block)]
+
+
+def _shortest(start: Tensor) -> int:
+    """Samples that a line can run before it hears itself."""
+    return int(start.min())
+
+
+def _rows(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """[B or 1, C or 1, F] -> [B C, F]."""
+    return x.expand(*shape, x.shape[2]).reshape(-1, x.shape[2])
