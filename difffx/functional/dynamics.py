@@ -1,13 +1,14 @@
-"""Effects that turn a sound down by how loud it is."""
+"""Compressors: what is louder than a threshold is turned down, in every way that racks know."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from difffx.functional.ballistics import attack_release, one_pole
 from difffx.functional.control import at_audio_rate
+from difffx.functional.curves import knee
+from difffx.functional.detectors import ahead, loudest, rms_db
+from difffx.functional.feedback import feedback_reduction_db
 from difffx.functional.units import amplitude_to_db, db_to_amplitude, ms_to_pole
 
 COMPRESSOR_FLOOR_DB = -80.0
@@ -25,6 +26,9 @@ def compressor(
     knee_db: Tensor,
     makeup_db: Tensor,
     key: Tensor | None = None,
+    rms_ms: Tensor | None = None,
+    feedback: bool = False,
+    lookahead: int = 0,
 ) -> Tensor:
     """Turn down what is louder than a threshold.
 
@@ -36,12 +40,15 @@ def compressor(
     knee_db       [B, 1, 1]  width of the bend; 0 is a corner
     makeup_db     [B, 1, F]  after everything
     key           [B, C', T] the signal whose level counts, if not x
+    rms_ms        [B, 1, 1]  if given, the level is that of the mean square under this time constant
+    feedback      True: it listens to what leaves it, a sample ago, instead of what enters
+    lookahead     samples by which the gain is early; the sound itself is not delayed
     returns       [B, C, T]
 
-    One gain for all channels, from the loudest of them. Feed-forward, no look-ahead: the level of each
-    sample in dB, not below -80 dB, passes the static curve, and the reduction in dB follows with branching
-    attack and release. The recursion is exact, its gradient too (see `attack_release`); all controls may be
-    [1, 1, 1].
+    One gain for all channels, from the loudest of them. The level of each sample in dB, not below -80 dB,
+    passes the static curve, and the reduction in dB follows with branching attack and release. The recursion
+    is exact, its gradient too (see `attack_release`, `feedback_reduction_db`); all controls may be [1, 1, 1].
+    Feeding back shortens attack and release up to `ratio` times; the static curve is the same.
     Giannoulis, Massberg, Reiss (2012): the feed-forward design with its smoother in the log domain.
     """
     gain_db = compressor_gain_db(
@@ -52,6 +59,9 @@ def compressor(
         attack_ms=attack_ms,
         release_ms=release_ms,
         knee_db=knee_db,
+        rms_ms=rms_ms,
+        feedback=feedback,
+        lookahead=lookahead,
     )
     return x * db_to_amplitude(gain_db + at_audio_rate(makeup_db, x.shape[-1]))
 
@@ -65,11 +75,21 @@ def compressor_gain_db(
     attack_ms: Tensor,
     release_ms: Tensor,
     knee_db: Tensor,
+    rms_ms: Tensor | None = None,
+    feedback: bool = False,
+    lookahead: int = 0,
 ) -> Tensor:
     """What `compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
-    reduction_db = _reduction_db(_loudest(x), threshold_db, ratio, knee_db, COMPRESSOR_FLOOR_DB)
+    x = ahead(x, lookahead)
+    if rms_ms is None:
+        level_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB)
+    else:
+        level_db = rms_db(x, ms_to_pole(rms_ms.double(), sample_rate), COMPRESSOR_FLOOR_DB)
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
-    return -attack_release(reduction_db, attack, release)
+    over_db = level_db - threshold_db
+    if feedback:
+        return -feedback_reduction_db(over_db, attack, release, ratio=ratio, knee_db=knee_db)
+    return -attack_release((1.0 - 1.0 / ratio) * knee(over_db, knee_db), attack, release)
 
 
 def simple_compressor(
@@ -105,8 +125,8 @@ def simple_compressor_gain_db(
     x: Tensor, sample_rate: int, *, threshold_db: Tensor, ratio: Tensor, time_ms: Tensor, knee_db: Tensor
 ) -> Tensor:
     """What `simple_compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
-    reduction_db = _reduction_db(_loudest(x), threshold_db, ratio, knee_db, SIMPLE_FLOOR_DB)
-    return -one_pole(reduction_db, ms_to_pole(time_ms.double(), sample_rate))
+    over_db = amplitude_to_db(loudest(x), SIMPLE_FLOOR_DB) - threshold_db
+    return -one_pole((1.0 - 1.0 / ratio) * knee(over_db, knee_db), ms_to_pole(time_ms.double(), sample_rate))
 
 
 def static_curve(level_db: Tensor, threshold_db: Tensor, ratio: Tensor, knee_db: Tensor) -> Tensor:
@@ -117,39 +137,4 @@ def static_curve(level_db: Tensor, threshold_db: Tensor, ratio: Tensor, knee_db:
     Across the knee, `knee_db` wide around the threshold, a parabola joins the two; finite with finite
     gradients for a knee of 0 and a ratio of 1.
     """
-    return level_db - (1.0 - 1.0 / ratio) * _Knee.apply(level_db - threshold_db, knee_db)
-
-
-def _reduction_db(
-    peak: Tensor, threshold_db: Tensor, ratio: Tensor, knee_db: Tensor, floor_db: float
-) -> Tensor:
-    return (1.0 - 1.0 / ratio) * _Knee.apply(amplitude_to_db(peak, floor_db) - threshold_db, knee_db)
-
-
-def _loudest(x: Tensor) -> Tensor:
-    """[B, C, T] -> [B, 1, T]: the magnitude of the loudest channel; mono stays as it is, sign and all."""
-    return x if x.shape[1] == 1 else x.abs().amax(1, keepdim=True)
-
-
-class _Knee(torch.autograd.Function):
-    """Decibels above the threshold [B, 1, N], knee [B, 1, 1] -> decibels that count.
-
-    r goes from 0 to 1 across the knee and is the slope; knee r^2 / 2 is the parabola up to there. With r in
-    hand both derivatives are polynomials, r and (r - r^2) / 2, so a knee of 0 divides nothing by nothing.
-    """
-
-    @staticmethod
-    def forward(ctx, over_db: Tensor, knee_db: Tensor) -> Tensor:
-        half = 0.5 * knee_db
-        r = ((over_db + half) / knee_db.clamp(min=torch.finfo(knee_db.dtype).tiny)).clamp_(0.0, 1.0)
-        ctx.save_for_backward(r)
-        ctx.shapes = over_db.shape, knee_db.shape
-        return torch.addcmul((over_db - half).clamp_(min=0.0), half * r, r)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        (r,) = ctx.saved_tensors
-        by_over = grad * r
-        by_knee = 0.5 * (by_over - by_over * r)
-        return by_over.sum_to_size(ctx.shapes[0]), by_knee.sum_to_size(ctx.shapes[1])
+    return level_db - (1.0 - 1.0 / ratio) * knee(level_db - threshold_db, knee_db)
