@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-SHORT = 64
+SHORT = 32
 """Up to so many taps a banded matrix is faster than a Fourier transform."""
 
 
@@ -32,7 +32,7 @@ def fir_filter(x: Tensor, taps: Tensor) -> Tensor:
 
 
 def zero_phase_filter(x: Tensor, taps: Tensor) -> Tensor:
-    """`fir_filter` with symmetric taps, an odd number, whose delay is taken back: y hears (N - 1) / 2 ahead."""
+    """`fir_filter` with an odd number N of symmetric taps, their delay taken back: (N - 1) / 2 look ahead."""
     ahead = taps.shape[-1] // 2
     return fir_filter(pad(x, (0, ahead)), taps)[..., ahead:]
 
@@ -60,7 +60,7 @@ def linear_phase_taps(magnitude: Tensor, num_taps: int) -> Tensor:
 def _banded(x: Tensor, taps: Tensor) -> Tensor:
     """Blocks of L samples and the N - 1 before them, times a Toeplitz matrix [N - 1 + L, L]."""
     samples, length = x.shape[-1], taps.shape[-1]
-    block = min(2 * SHORT, samples)
+    block = min(4 * SHORT, samples)
     blocks = -(-samples // block)
     frames = pad(x, (length - 1, blocks * block - samples)).unfold(-1, block + length - 1, block)
     matrix = pad(taps.flip(-1), (block - 1, block - 1)).unfold(-1, block, 1).flip(-1)
@@ -69,7 +69,7 @@ def _banded(x: Tensor, taps: Tensor) -> Tensor:
 
 def _overlap_add(x: Tensor, taps: Tensor) -> Tensor:
     samples, length = x.shape[-1], taps.shape[-1]
-    size = 1 << (min(4 * length, samples + length - 1) - 1).bit_length()
+    size = 1 << (min(8 * length, samples + length - 1) - 1).bit_length()
     hop = size - length + 1
     blocks = -(-samples // hop)
     frames = pad(x, (0, blocks * hop - samples)).unflatten(-1, (blocks, hop))
@@ -77,7 +77,7 @@ def _overlap_add(x: Tensor, taps: Tensor) -> Tensor:
     pieces = torch.fft.irfft(spectrum, size)
     body, tail = pieces[..., :hop], pieces[..., hop:]
     y = body.flatten(-2)
-    if blocks > 1:  # then a tail is shorter than a third of a hop
+    if blocks > 1:  # then a tail is shorter than a sixth of a hop
         over = pad(tail[..., :-1, :], (0, hop - tail.shape[-1])).flatten(-2)
         y = y + pad(over, (hop, 0))
     return y[..., :samples]
