@@ -175,3 +175,8 @@ def frequency_response(sos: Tensor, frequencies_hz: Tensor, sample_rate: int) ->
     powers = torch.stack((torch.ones_like(delay), delay, delay * delay))
     sections = sos.to(torch.complex128)
     return ((sections[..., :3] @ powers) / (sections[..., 3:] @ powers)).prod(-2)
+
+
+def magnitude_db(sos: Tensor, frequencies_hz: Tensor, sample_rate: int) -> Tensor:
+    """`frequency_response` in decibels: sos [B, S, 6], frequencies_hz [N] -> [B, N] in float64."""
+    return 20 * frequency_response(sos, frequencies_hz, sample_rate).abs().log10()

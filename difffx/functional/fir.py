@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from difffx.functional.convolution import convolve
+
 SHORT = 32
 """Up to so many taps a banded matrix is faster than a Fourier transform."""
 
@@ -19,15 +21,15 @@ def fir_filter(x: Tensor, taps: Tensor) -> Tensor:
     taps      [B or 1, C or 1, N], any N
     returns   [B, C, T] in the type of x
 
-    Exact and causal, in float64 inside: short filters as products with a banded matrix, long ones block by
-    block with Fourier transforms long enough that nothing wraps around, O(log N) a sample.
+    Exact and causal, in float64 inside: short filters as products with a banded matrix, long ones by
+    `convolve`, with Fourier transforms long enough that nothing wraps around, O(log N) a sample.
     """
     fits = x.ndim == taps.ndim == 3 and all(taps.shape[i] in (1, x.shape[i]) for i in (0, 1))
     if not fits:
         shapes = f"{tuple(x.shape)} and {tuple(taps.shape)}"
         raise ValueError(f"fir_filter: expected x [B, C, T] and taps [B or 1, C or 1, N], got {shapes}")
     taps = taps[..., : x.shape[-1]].double()
-    y = _banded(x.double(), taps) if taps.shape[-1] <= SHORT else _overlap_add(x.double(), taps)
+    y = _banded(x.double(), taps) if taps.shape[-1] <= SHORT else convolve(x.double(), taps)
     return y.to(x.dtype)
 
 
@@ -65,19 +67,3 @@ def _banded(x: Tensor, taps: Tensor) -> Tensor:
     frames = pad(x, (length - 1, blocks * block - samples)).unfold(-1, block + length - 1, block)
     matrix = pad(taps.flip(-1), (block - 1, block - 1)).unfold(-1, block, 1).flip(-1)
     return (frames @ matrix).flatten(2)[..., :samples]
-
-
-def _overlap_add(x: Tensor, taps: Tensor) -> Tensor:
-    samples, length = x.shape[-1], taps.shape[-1]
-    size = 1 << (min(8 * length, samples + length - 1) - 1).bit_length()
-    hop = size - length + 1
-    blocks = -(-samples // hop)
-    frames = pad(x, (0, blocks * hop - samples)).unflatten(-1, (blocks, hop))
-    spectrum = torch.fft.rfft(frames, size) * torch.fft.rfft(taps, size).unsqueeze(-2)
-    pieces = torch.fft.irfft(spectrum, size)
-    body, tail = pieces[..., :hop], pieces[..., hop:]
-    y = body.flatten(-2)
-    if blocks > 1:  # then a tail is shorter than a sixth of a hop
-        over = pad(tail[..., :-1, :], (0, hop - tail.shape[-1])).flatten(-2)
-        y = y + pad(over, (hop, 0))
-    return y[..., :samples]

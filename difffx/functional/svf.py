@@ -59,8 +59,8 @@ def svf(
     returns       [B, C, T]  all controls may be [1, 1, F]
 
     Static knobs: `sosfilt` with the section of that name in `filters`. Moving ones: the trapezoidal
-    (zero-delay) state-variable filter with the knobs of each sample, which at rest is that section exactly and
-    which does not blow up when they jump. Cost and exactness: `low_and_band`.
+    (zero-delay) state-variable filter with the knobs of each sample, which at rest is that section exactly
+    and which does not blow up when they jump. Cost and exactness: `low_and_band`.
     Simper, "Solving the continuous SVF equations using trapezoidal integration" (2013).
     """
     if kind not in SECTIONS:
