@@ -43,6 +43,7 @@ def section(kind: str, frequency_hz: float, gain_db: float, q: float) -> Tensor:
     return getattr(filters, kind)(*knobs, FS)
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("samples", [1, 2, 7, 127, 128, 129, 1000, 20_000])
 def test_any_length_equals_the_recursion_of_scipy(samples):
     x, sos = noise(3, 2, samples), random_sos(3, 6, seed=samples)
@@ -54,11 +55,13 @@ def test_any_length_equals_the_recursion_of_scipy(samples):
     assert error_db(y, scipy_sosfilt(single, sos)) < -140
 
 
+@pytest.mark.usefixtures("tier")
 def test_sixty_random_cascades_equal_the_recursion_of_scipy():
     x, sos = noise(60, 1, 4410), random_sos(60, 5, seed=1)
     assert error_db(cascade.sosfilt(x, sos), scipy_sosfilt(x, sos)) < -150
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("gain_db", [-15, 15])
 def test_thirty_seconds_of_a_30_hz_shelf_do_not_drift(gain_db):
     x, sos = noise(1, 1, 30 * FS) + 0.5, section("low_shelf", 30, gain_db, 2)
@@ -66,12 +69,14 @@ def test_thirty_seconds_of_a_30_hz_shelf_do_not_drift(gain_db):
     assert error_db(cascade.sosfilt(x.float(), sos), scipy_sosfilt(x.float(), sos)) < -140
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("gain_db", [-15, 15])
 def test_six_bells_at_20_hz_with_a_q_of_100_stay_exact(gain_db):
     x, sos = noise(1, 1, 131_072), section("peak", 20, gain_db, 100).expand(1, 6, 6)
     assert error_db(cascade.sosfilt(x, sos), scipy_sosfilt(x, sos)) < -120
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize(
     "design",
     [
@@ -88,6 +93,7 @@ def test_filters_designed_elsewhere_work_too(design):
     assert error_db(cascade.sosfilt(x, 3 * sos), scipy_sosfilt(x, sos)) < -140
 
 
+@pytest.mark.usefixtures("tier")
 def test_items_and_channels_do_not_mix():
     x, sos = noise(3, 2, 700), random_sos(3, 4)
     y = cascade.sosfilt(x, sos)
@@ -97,11 +103,13 @@ def test_items_and_channels_do_not_mix():
             torch.testing.assert_close(y[i : i + 1, c : c + 1], alone, rtol=0, atol=1e-11)
 
 
+@pytest.mark.usefixtures("tier")
 def test_one_setting_serves_the_whole_batch():
     x, sos = noise(3, 2, 700), random_sos(1, 4)
     torch.testing.assert_close(cascade.sosfilt(x, sos), cascade.sosfilt(x, sos.expand(3, -1, -1)))
 
 
+@pytest.mark.usefixtures("tier")
 def test_the_past_does_not_hear_the_future():
     x, sos = noise(1, 1, 1000), random_sos(1, 4)
     later = x.clone()
@@ -109,6 +117,7 @@ def test_the_past_does_not_hear_the_future():
     torch.testing.assert_close(cascade.sosfilt(x, sos)[..., :613], cascade.sosfilt(later, sos)[..., :613])
 
 
+@pytest.mark.usefixtures("tier")
 def test_silence_stays_silent_and_the_input_is_not_touched():
     x = torch.zeros(1, 2, 300)
     assert cascade.sosfilt(x, random_sos(1, 4)).abs().max() == 0
@@ -118,6 +127,7 @@ def test_silence_stays_silent_and_the_input_is_not_touched():
     assert torch.equal(x, kept)
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("kind", ["low_shelf", "peak", "high_shelf"])
 def test_0_db_is_the_identity_to_the_last_bit(kind):
     x = noise(1, 2, 3000).float()
@@ -164,12 +174,14 @@ def test_gains_stand_where_musicians_expect_them():
         assert gain_db(kind, 22_000.0) == pytest.approx(far_above, abs=1e-2)
 
 
+@pytest.mark.usefixtures("tier")
 def test_frequencies_beyond_nyquist_are_held_below_it():
     held = section("peak", 0.49 * FS, 6, 1)
     assert torch.equal(section("peak", 40_000, 6, 1), held)
     assert cascade.sosfilt(noise(1, 1, 2000), held).isfinite().all()
 
 
+@pytest.mark.usefixtures("tier")
 def test_frequency_response_is_the_spectrum_of_the_impulse_response():
     sos = torch.cat(
         (
@@ -193,6 +205,7 @@ def test_frequency_response_equals_scipy_for_every_item():
     torch.testing.assert_close(response, torch.from_numpy(np.stack(expected)), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("samples", [1, 3, 4, 5, 23])
 def test_gradients_for_signal_and_knobs_equal_finite_differences(samples, monkeypatch):
     monkeypatch.setattr(cascade, "BLOCK", 4)
@@ -215,12 +228,14 @@ def test_second_derivatives_exist(monkeypatch):
     assert torch.autograd.gradgradcheck(cascade.sosfilt, (x, sos))
 
 
+@pytest.mark.usefixtures("tier")
 def test_the_gradient_for_the_signal_is_the_filter_run_backward():
     x, sos, weight = noise(2, 1, 3000).requires_grad_(), random_sos(2, 5), noise(2, 1, 3000, seed=1)
     (gradient,) = torch.autograd.grad(cascade.sosfilt(x, sos), x, weight)
     assert error_db(gradient, scipy_sosfilt(weight.flip(-1), sos).flip(-1)) < -150
 
 
+@pytest.mark.usefixtures("tier")
 def test_a_single_precision_gradient_survives_three_seconds_of_bass():
     x = noise(1, 1, 3 * FS)
     weight = noise(1, 1, 3 * FS, seed=1)
@@ -239,6 +254,7 @@ def test_a_single_precision_gradient_survives_three_seconds_of_bass():
     assert float(gradient) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("tier")
 def test_wrong_shapes_are_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"\(4, 1, 10\) and \(3, 2, 6\)"):
         cascade.sosfilt(torch.zeros(4, 1, 10), torch.zeros(3, 2, 6))

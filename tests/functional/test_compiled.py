@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from difffx.functional import cascade, compiled
+from difffx.functional.compiled import build
+
+needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def stable_sos(batch: int, sections: int, seed: int = 0) -> Tensor:
+    """Poles of radius 0.5 to 0.999 at any angle; no coefficient is a convenient one. [B, S, 6]"""
+    u = torch.rand(6, batch, sections, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    radius, angle = 1 - 10 ** (-0.3 - 2.7 * u[0]), torch.pi * u[1]
+    a = torch.stack((torch.ones_like(radius), -2 * radius * angle.cos(), radius**2), -1)
+    return torch.cat((u[2:5].movedim(0, -1) - 0.3, a), -1) * (0.5 + u[5, ..., None])
+
+
+def with_gradients(function, *tensors: Tensor) -> list[Tensor]:
+    """The output and, for fixed random weights, the gradients to all inputs."""
+    inputs = [x.detach().clone().requires_grad_() for x in tensors]
+    y = function(*inputs)
+    return [y.detach(), *torch.autograd.grad((y * noise(*y.shape, seed=9).to(y)).sum(), inputs)]
+
+
+def assert_tiers_agree(function, *tensors: Tensor, rtol: float = 1e-9) -> None:
+    """Both tiers, to `rtol` of the largest value of each result."""
+    with compiled.disabled():
+        pure = with_gradients(function, *tensors)
+    for ours, theirs in zip(with_gradients(function, *tensors), pure, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=rtol * float(theirs.abs().max()))
+
+
+@pytest.fixture
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 9])
+def test_sosfilt_agrees_for_any_number_of_rows_and_threads(rows, threads):
+    assert_tiers_agree(cascade.sosfilt, noise(rows, 1, 15_000), stable_sos(rows, 3))
+
+
+@needs_compiler
+@pytest.mark.parametrize("sections", [1, 2, 3, 4, 5, 8, 11])
+def test_sosfilt_agrees_for_any_number_of_sections(sections):
+    x, sos = noise(2, 2, 777), stable_sos(2, sections)
+    assert_tiers_agree(cascade.sosfilt, x, sos)
+    assert_tiers_agree(cascade.sosfilt, x, sos[:1])
+    assert_tiers_agree(cascade.sosfilt, x.float(), sos.float(), rtol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["signal", "filters"])
+def test_one_gradient_without_the_other_is_the_same(needs):
+    x, sos, weight = noise(2, 1, 500), stable_sos(2, 4), noise(2, 1, 500, seed=1)
+    both = torch.autograd.grad(cascade.sosfilt(x.requires_grad_(), sos.requires_grad_()), (x, sos), weight)
+    inputs = [t.detach().requires_grad_(wanted) for t, wanted in zip((x, sos), needs, strict=True)]
+    (one,) = torch.autograd.grad(cascade.sosfilt(*inputs), inputs[needs.index(True)], weight)
+    assert torch.equal(one, both[needs.index(True)])
+
+
+@needs_compiler
+def test_audio_laid_out_otherwise_is_the_same_audio():
+    x, sos, weight = noise(500, 2, 3).permute(2, 1, 0).requires_grad_(), stable_sos(3, 4), noise(1, 1, 500)
+    assert torch.equal(cascade.sosfilt(x, sos), cascade.sosfilt(x.contiguous(), sos))
+    (strided,) = torch.autograd.grad(cascade.sosfilt(x, sos), x, weight.expand(3, 2, -1))
+    (straight,) = torch.autograd.grad(cascade.sosfilt(x, sos), x, weight.expand(3, 2, -1).contiguous())
+    assert torch.equal(strided, straight)
+
+
+@needs_compiler
+def test_a_broken_row_leaves_the_others_alone():
+    x, sos = noise(3, 1, 900).requires_grad_(), stable_sos(3, 2)
+    clean = torch.autograd.grad(cascade.sosfilt(x, sos).sum(), x)[0]
+    broken = x.detach().clone()
+    broken[1, 0, 300] = torch.nan
+    y = cascade.sosfilt(broken.requires_grad_(), sos)
+    (gradient,) = torch.autograd.grad(y.sum(), broken)
+    assert y[1, 0, 300:].isnan().all() and y[[0, 2]].isfinite().all()
+    assert torch.equal(gradient[[0, 2]], clean[[0, 2]])
+
+
+@needs_compiler
+def test_a_filter_rings_out_into_zero_and_not_into_denormals():
+    x = torch.zeros(1, 1, 4000, dtype=torch.float64)
+    x[..., 0] = 1.0
+    tail = cascade.sosfilt(x, torch.tensor([[[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]]]))[0, 0, 1100:]
+    assert (tail == 0).all()
+    assert torch.tensor(1e-310, dtype=torch.float64) / 2 > 0  # and the mode of this thread is as it was
+
+
+@needs_compiler
+def test_transforms_of_torch_func_pass_through_torch():
+    x, sos = noise(3, 1, 40), stable_sos(1, 2)
+    each = torch.vmap(lambda item: cascade.sosfilt(item[None], sos)[0])(x)
+    torch.testing.assert_close(each, cascade.sosfilt(x, sos))
+    _, moved = torch.func.jvp(lambda x: cascade.sosfilt(x, sos), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(moved, cascade.sosfilt(torch.ones_like(x), sos))
+    by_x = torch.func.grad(lambda x: cascade.sosfilt(x, sos).square().sum())(x)
+    assert by_x.isfinite().all() and by_x.abs().max() > 0
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_the_operators_keep_the_rules_of_torch():
+    x, sos = noise(2, 1, 100).requires_grad_(), stable_sos(2, 2).requires_grad_()
+    torch.library.opcheck(torch.ops.difffx.sosfilt.default, (x, sos, True))
+
+
+@needs_compiler
+def test_torch_compile_takes_the_kernels_into_its_graph():
+    x, sos = noise(2, 1, 300), stable_sos(2, 3)
+    fast = torch.compile(
+        lambda x, sos: 2.0 * cascade.sosfilt(0.5 * x, sos), backend="aot_eager", fullgraph=True
+    )
+    for ours, theirs in zip(
+        with_gradients(fast, x, sos), with_gradients(cascade.sosfilt, x, sos), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@needs_compiler
+def test_autocast_does_not_touch_the_recursion():
+    x, sos = noise(1, 1, 300).float(), stable_sos(1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(cascade.sosfilt(x, sos), cascade.sosfilt(x.detach(), sos))
+        y = cascade.sosfilt(x, sos)
+    assert torch.equal(y, cascade.sosfilt(x, sos))
+
+
+@needs_compiler
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("threads", [2], indirect=True)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_worker_runs_the_kernels(threads):
+    x, sos = noise(8, 1, 3000), stable_sos(8, 2)  # short: torch's own threads do not survive a fork
+    expected = cascade.sosfilt(x, sos)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if torch.equal(cascade.sosfilt(x, sos), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_compiler
+def test_many_threads_may_call_at_once():
+    x, sos = noise(8, 1, 5000), stable_sos(8, 4)
+    expected, found = cascade.sosfilt(x, sos), []
+    callers = [threading.Thread(target=lambda: found.append(cascade.sosfilt(x, sos))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 4 and all(torch.equal(y, expected) for y in found)
+
+
+@needs_compiler
+def test_switched_off_inside_the_context_and_on_after_it():
+    with compiled.disabled():
+        assert not compiled.available()
+    assert compiled.available()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"DIFFFX_COMPILED": "0"},
+        {"CC": "no-such-compiler"},
+        {"CC": "false"},
+        {"XDG_CACHE_HOME": "/dev/null", "HOME": "/dev/null"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_without_the_library_the_pure_tier_runs_in_silence(setting, monkeypatch, capfd):
+    x, sos = noise(2, 1, 200), stable_sos(2, 2)
+    with compiled.disabled():
+        expected = cascade.sosfilt(x, sos)
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    build.library.cache_clear()
+    try:
+        assert not compiled.available()
+        assert torch.equal(cascade.sosfilt(x, sos), expected)
+    finally:
+        build.library.cache_clear()
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_compiler
+def test_what_is_compiled_once_is_found_again(tmp_path):
+    first = build.compiled(tmp_path / "new")
+    before = first.stat().st_mtime_ns
+    assert build.compiled(tmp_path / "new") == first and first.stat().st_mtime_ns == before
+    assert list(first.parent.iterdir()) == [first]
