@@ -7,7 +7,41 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from difffx.functional.control import at_audio_rate
 from difffx.functional.interpolation import neighbors, places, polynomial, split, weights_at
+
+
+def delay(x: Tensor, sample_rate: int, *, delay_ms: Tensor, mix: Tensor) -> Tensor:
+    """One echo.
+
+    x         [B, C, T]
+    delay_ms  [B, 1, F]  0 or more; a curve bends the pitch, as a tape does whose head is moved
+    mix       [B, 1, F]  0: dry; 1: the echo alone
+    returns   [B, C, T]  all controls may be [1, 1, F]
+
+    Cost and exactness: `fractional_delay`.
+    """
+    samples = ms_to_samples(at_audio_rate(delay_ms.double(), x.shape[-1]), sample_rate)
+    return blend(x, fractional_delay(x, samples), mix)
+
+
+def multi_tap_delay(x: Tensor, sample_rate: int, *, delay_ms: Tensor, level: Tensor, mix: Tensor) -> Tensor:
+    """Several echoes, each at its own time and level.
+
+    x                [B, C, T]
+    delay_ms, level  [B, K, 1]  0 or more; factor
+    mix              [B, 1, F]  0: dry; 1: the echoes alone
+    returns          [B, C, T]  all controls may be [1, K, 1]
+
+    Cost and exactness: `echoes`.
+    """
+    wet = echoes(x, ms_to_samples(delay_ms, sample_rate).mT, level.mT)
+    return blend(x, wet, mix)
+
+
+def blend(dry: Tensor, wet: Tensor, mix: Tensor) -> Tensor:
+    """dry and wet [B, C, T]; mix [B, 1, F] from 0, dry alone, to 1, wet alone; in amplitude."""
+    return torch.lerp(dry, wet, at_audio_rate(mix, dry.shape[-1]).to(dry.dtype))
 
 
 def ms_to_samples(time_ms: Tensor, sample_rate: int) -> Tensor:
@@ -46,6 +80,11 @@ def echoes(x: Tensor, delay: Tensor, level: Tensor, interpolation: str = "lagran
     start = start.expand(*x.shape[:2], taps).reshape(rows, taps)
     weights = weights.expand(*x.shape[:2], *weights.shape[2:]).reshape(rows, taps, -1)
     return _Echoes.apply(x.reshape(rows, -1), start, weights).view(x.shape)
+
+
+def beats_to_ms(beats: float, tempo_bpm: Tensor) -> Tensor:
+    """How long so many beats last, in float64: half a beat at 120 beats a minute is 250 ms; any shape."""
+    return beats * 60_000.0 / tempo_bpm.double()
 
 
 class _MovingDelay(torch.autograd.Function):

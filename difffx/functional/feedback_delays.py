@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from difffx.functional.delays import lagged_products
+from difffx.functional.control import at_audio_rate
+from difffx.functional.delays import blend, lagged_products, ms_to_samples
 from difffx.functional.interpolation import neighbors, places, polynomial, split, weights_at
 
 BLOCK = 8192
@@ -17,6 +19,61 @@ CHUNK = 4096
 
 
 def feedback_delay(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    delay_ms: Tensor,
+    feedback: Tensor,
+    mix: Tensor,
+    damping_hz: Tensor | None = None,
+) -> Tensor:
+    """Echoes of echoes, each quieter than the one before; above 0.95 feedback the tail outlives the file.
+
+    x           [B, C, T]
+    delay_ms    [B, 1, 1]  2 samples or more
+    feedback    [B, 1, 1]  -1 to 1, exclusive: the level of each echo after the last
+    mix         [B, 1, F]  0: dry; 1: the echoes alone
+    damping_hz  [B, 1, 1]  from here on each echo is duller than the last; None: all are alike
+    returns     [B, C, T]  all controls may be [1, 1, F]
+
+    Cost and exactness: `feedback_line`.
+    """
+    pole = None if damping_hz is None else hz_to_pole(damping_hz, sample_rate)
+    return blend(x, feedback_line(x, ms_to_samples(delay_ms, sample_rate), feedback, pole), mix)
+
+
+def ping_pong_delay(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    delay_ms: Tensor,
+    feedback: Tensor,
+    damping_hz: Tensor,
+    width: Tensor,
+    mix: Tensor,
+) -> Tensor:
+    """Echoes that jump from left to right and back, each duller than the one before.
+
+    x           [B, 2, T]
+    delay_ms    [B, 1, 1]  from one echo to the next, 2 samples or more
+    feedback    [B, 1, 1]  -1 to 1, exclusive
+    damping_hz  [B, 1, 1]
+    width       [B, 1, F]  1: each echo on one side alone; 0: all in the middle
+    mix         [B, 1, F]  0: dry; 1: the echoes alone
+    returns     [B, 2, T]  all controls may be [1, 1, F]
+
+    The mean of both channels enters the left line; what leaves one line enters the other. Two crossed lines
+    are two lines that know nothing of each other, one with the feedback and one with its negative: their sum
+    is left, their difference right. Cost: twice `feedback_line`.
+    """
+    middle = 0.5 * x.mean(1, keepdim=True).expand(-1, 2, -1)
+    both, pole = torch.cat((feedback, -feedback), 1), hz_to_pole(damping_hz, sample_rate)
+    same, crossed = feedback_line(middle, ms_to_samples(delay_ms, sample_rate), both, pole).split(1, 1)
+    side = at_audio_rate(width, x.shape[-1]).to(x.dtype) * crossed
+    return blend(x, torch.cat((same + side, same - side), 1), mix)
+
+
+def feedback_line(
     x: Tensor,
     delay: Tensor,
     feedback: Tensor,
@@ -40,7 +97,7 @@ def feedback_delay(
     start, weights = places(delay.double().clamp(min=2.0), neighbors(interpolation))
     shape = x.shape[:2]
     pole = None if damping_pole is None else _rows(damping_pole.double(), shape)
-    return _FeedbackDelay.apply(
+    return _FeedbackLine.apply(
         x.reshape(-1, x.shape[2]),
         start.expand(*shape, 1).reshape(-1),
         weights.expand(*shape, 1, -1).reshape(x.shape[0] * x.shape[1], -1),
@@ -49,7 +106,7 @@ def feedback_delay(
     ).view(x.shape)
 
 
-def moving_feedback_delay(
+def moving_feedback_line(
     x: Tensor, delay: Tensor, feedback: Tensor, interpolation: str = "lagrange"
 ) -> Tensor:
     """A delay line whose time moves while its output is fed back: what a flanger rings with.
@@ -63,7 +120,7 @@ def moving_feedback_delay(
     samples at 1 ms take 60 ms and as much again for the gradients. 36 bytes per sample are kept.
     """
     delay = _rows(delay.double().clamp(min=2.0), x.shape[:2])
-    y = _MovingFeedback.apply(
+    y = _MovingFeedbackLine.apply(
         x.reshape(-1, x.shape[2]),
         delay,
         _rows(feedback.double(), x.shape[:2]),
@@ -72,33 +129,12 @@ def moving_feedback_delay(
     return y.view(x.shape)
 
 
-def ping_pong_delay(
-    x: Tensor,
-    delay: Tensor,
-    feedback: Tensor,
-    width: Tensor,
-    damping_pole: Tensor | None = None,
-    interpolation: str = "lagrange",
-) -> Tensor:
-    """Echoes that jump from left to right and back.
-
-    x                              [B, 2, T]
-    delay, feedback, damping_pole  [B or 1, 1, 1]  as in `feedback_delay`
-    width                          [B or 1, 1, 1]  1: each echo on one side; 0: all in the middle
-    returns                        [B, 2, T]       the echoes alone
-
-    The mean of both channels enters the left line; what leaves one line enters the other. Two crossed lines
-    are two lines that do not know of each other, one with the feedback and one with its negative: their sum
-    is left, their difference right. Cost: twice `feedback_delay`.
-    """
-    middle = 0.5 * x.mean(1, keepdim=True).expand(-1, 2, -1)
-    signed = torch.cat((feedback, -feedback), 1)
-    width = width.to(x.dtype)
-    same, crossed = feedback_delay(middle, delay, signed, damping_pole, interpolation).split(1, 1)
-    return torch.cat((same + width * crossed, same - width * crossed), 1)
+def hz_to_pole(frequency_hz: Tensor, sample_rate: int) -> Tensor:
+    """The pole p of y[n] = p y[n-1] + (1 - p) x[n], 3 dB down near this frequency; any shape, float64."""
+    return torch.exp(frequency_hz.double() * (-2.0 * math.pi / sample_rate))
 
 
-class _FeedbackDelay(torch.autograd.Function):
+class _FeedbackLine(torch.autograd.Function):
     """x [R, T], start [R], weights [R, W], feedback [R, 1], pole [R, 1] or None -> [R, T]."""
 
     @staticmethod
@@ -126,7 +162,7 @@ class _FeedbackDelay(torch.autograd.Function):
         return at_input.to(ctx.dtype), None, by_weights, by_feedback, by_pole
 
 
-class _MovingFeedback(torch.autograd.Function):
+class _MovingFeedbackLine(torch.autograd.Function):
     """x [R, T], delay [R, T] in float64, feedback [R, 1] -> [R, T]."""
 
     @staticmethod

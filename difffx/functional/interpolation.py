@@ -2,8 +2,8 @@
 
 "lagrange" (the default) lays a cubic through four neighbors: wrong by -60 dB at 3 kHz and by -100 dB at 1 kHz
 where the rate is 44.1 kHz. "linear" takes two and dulls: -3 dB at a quarter of the rate, halfway between
-samples. Neither makes a tone louder once the delay is a sample or more. Both are smooth in the delay but for a
-bend of the slope at whole samples, so the gradient to a delay is that of the polynomial, exactly.
+samples. Neither makes a tone louder once the delay is a sample or more. Both are smooth in the delay but for
+a bend of the slope at whole samples, so the gradient to a delay is that of the polynomial, exactly.
 """
 
 from __future__ import annotations

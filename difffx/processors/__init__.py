@@ -1,4 +1,6 @@
-"""Every effect by its public name. `
+"""Every effect by its public name. `__all__` is the registry: the laws, the lists and the README walk it."""
+
+from difffx.processors.base import Processor
 from difffx.processors.delays import (
     DampedDelay,
     Delay,
@@ -8,6 +10,26 @@ from difffx.processors.delays import (
     SlapbackDelay,
     TempoDelay,
 )
+from difffx.processors.distortion import ChebyshevShaper, ParametricClipper, TaylorShaper
+from difffx.processors.dynamics import Compressor, SimpleCompressor
+from difffx.processors.eq import GraphicEQ, ParametricEQ
+from difffx.processors.filters import (
+    AllPass,
+    BandPass,
+    Butterworth,
+    DCBlocker,
+    FIRFilter,
+    HighPass,
+    HighShelf,
+    LowPass,
+    LowShelf,
+    Notch,
+    Peak,
+    StateVariable,
+)
+from difffx.processors.gain import Gain, Normalize
+from difffx.processors.mixing import Mix, Sum
+from difffx.processors.proxy import HybridProxy, NeuralProxy
 
 __all__ = [
     "AllPass",

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from difffx.functional.delays import echoes, fractional_delay, ms_to_samples
-from difffx.functional.feedback_delays import feedback_delay, moving_feedback_delay, ping_pong_delay
+from difffx.functional.delays import delay, echoes, fractional_delay, ms_to_samples, multi_tap_delay
+from difffx.functional.feedback_delays import (
+    feedback_delay,
+    feedback_line,
+    hz_to_pole,
+    moving_feedback_line,
+    ping_pong_delay,
+)
 
 BOTH = pytest.mark.parametrize("interpolation", ["linear", "lagrange"])
 
@@ -39,7 +45,7 @@ def read(line, at, interpolation):
 
 
 def loop(x, delay, feedback, interpolation, pole=0.0):
-    """Sample by sample, as the docstring of `feedback_delay` says it; delay is a number or a list."""
+    """Sample by sample, as the docstring of `feedback_line` says it; delay is a number or a list."""
     delay = np.broadcast_to(np.maximum(delay, 2.0), len(x))
     entered, out, back = [], [], 0.0
     for n in range(len(x)):
@@ -92,9 +98,9 @@ def test_no_tone_comes_out_louder_than_it_went_in(interpolation):
 @BOTH
 def test_a_delay_longer_than_the_sound_is_silence(interpolation):
     x = noise(1, 1, 50)
-    for delay in (knob(52.0), knob(1e6), knob(1e6).expand(1, 1, 50)):
-        assert not fractional_delay(x, delay, interpolation).any()
-    assert not feedback_delay(x, knob(1e6), knob(0.5), None, interpolation).any()
+    for by in (knob(52.0), knob(1e6), knob(1e6).expand(1, 1, 50)):
+        assert not fractional_delay(x, by, interpolation).any()
+    assert not feedback_line(x, knob(1e6), knob(0.5), None, interpolation).any()
 
 
 @BOTH
@@ -132,7 +138,7 @@ def test_echoes_are_copies_with_their_levels():
 def test_feedback_agrees_with_a_loop(delay, feedback, pole, interpolation):
     x = noise(1, 1, 700)
     poles = None if pole is None else knob(pole)
-    y = feedback_delay(x, knob(delay), knob(feedback), poles, interpolation)
+    y = feedback_line(x, knob(delay), knob(feedback), poles, interpolation)
     expected = loop(x[0, 0].tolist(), delay, feedback, interpolation, pole or 0.0)
     assert error_db(y[0, 0], expected) < -250
 
@@ -141,7 +147,7 @@ def test_feedback_agrees_with_a_loop(delay, feedback, pole, interpolation):
 def test_items_with_different_delays_do_not_disturb_each_other(damped):
     x = noise(3, 2, 900)
     delay, feedback, pole = knob(3.3, 150.8, 2000.0), knob(0.9, -0.5, 0.3), knob(0.5, 0.1, 0.9)
-    y = feedback_delay(x, delay, feedback, pole if damped else None)
+    y = feedback_line(x, delay, feedback, pole if damped else None)
     for i in range(2):
         for c in range(2):
             by = float(pole[i]) if damped else 0.0
@@ -152,7 +158,7 @@ def test_items_with_different_delays_do_not_disturb_each_other(damped):
 
 def test_thirty_seconds_of_echoes_neither_end_nor_wrap():
     samples, every = 30 * 44_100, 11_025
-    y = feedback_delay(impulse(samples), knob(every), knob(0.99))[0, 0]
+    y = feedback_line(impulse(samples), knob(every), knob(0.99))[0, 0]
     rounds = torch.arange(1, -(-samples // every))
     expected = torch.zeros(samples).index_put_((rounds * every,), (0.99 ** (rounds.double() - 1)).float())
     assert torch.allclose(y, expected, atol=0, rtol=1e-6)
@@ -160,13 +166,13 @@ def test_thirty_seconds_of_echoes_neither_end_nor_wrap():
 
 def test_feedback_in_float32_is_that_of_float64():
     x, delay, feedback = noise(2, 1, 60_000), knob(1000.37, 2500.5), knob(0.95, 0.99)
-    fine = feedback_delay(x.float().double(), delay, feedback)
-    assert error_db(feedback_delay(x.float(), delay, feedback), fine) < -145
+    fine = feedback_line(x.float().double(), delay, feedback)
+    assert error_db(feedback_line(x.float(), delay, feedback), fine) < -145
 
 
 def test_damping_makes_each_round_duller_and_keeps_the_bass():
     x = impulse(4000, dtype=torch.float64)
-    y = feedback_delay(x, knob(500.0), knob(0.8), knob(0.6))[0, 0]
+    y = feedback_line(x, knob(500.0), knob(0.8), knob(0.6))[0, 0]
     rounds = torch.fft.rfft(y[500:3500].view(6, 500)).abs()
     assert torch.allclose(rounds[:3, 0], 0.8 ** torch.arange(3).double(), atol=1e-6)
     assert torch.allclose(rounds[0], torch.ones(251, dtype=torch.float64))
@@ -179,7 +185,7 @@ def test_a_moving_line_with_feedback_agrees_with_a_loop(interpolation):
     delay = 2.0 + 40.0 * (noise(2, 1, 500, seed=2).cumsum(-1) / 9).sin().square()
     delay[1] += 30.0
     feedback = knob(0.9, -0.95)
-    y = moving_feedback_delay(x, delay, feedback, interpolation)
+    y = moving_feedback_line(x, delay, feedback, interpolation)
     for b in range(2):
         for c in range(2):
             expected = loop(x[b, c].tolist(), delay[b, 0].numpy(), float(feedback[b]), interpolation)
@@ -188,20 +194,68 @@ def test_a_moving_line_with_feedback_agrees_with_a_loop(interpolation):
 
 def test_a_line_that_could_move_but_stands_is_a_steady_one():
     x, delay, feedback = noise(2, 1, 9000), knob(150.4, 99.9), knob(0.9, -0.8)
-    steady = feedback_delay(x, delay, feedback)
-    moving = moving_feedback_delay(x, delay.expand(-1, -1, 9000), feedback)
+    steady = feedback_line(x, delay, feedback)
+    moving = moving_feedback_line(x, delay.expand(-1, -1, 9000), feedback)
     assert error_db(moving, steady) < -250
 
 
+def ping_pong(x, feedback, width, damping_hz=1e9):
+    """200 samples from one echo to the next, at 10 kHz; damping_hz far up is none."""
+    settings = dict(
+        zip(("feedback", "width", "damping_hz"), map(knob, (feedback, width, damping_hz)), strict=True)
+    )
+    return ping_pong_delay(x, 10_000, delay_ms=knob(20.0), mix=knob(1.0), **settings)[0]
+
+
 def test_ping_pong_goes_left_right_left():
-    x = impulse(1000, channels=2)
-    y = ping_pong_delay(x, knob(200.0), knob(0.5), knob(1.0))[0]
+    x = impulse(1000, channels=2, dtype=torch.float64)
+    y = ping_pong(x, 0.5, 1.0)
     left, right = (channel.nonzero().flatten().tolist() for channel in y)
     assert left == [200, 600] and right == [400, 800]
-    assert torch.allclose(y[0, left], torch.tensor([1.0, 0.25]))
-    assert torch.allclose(y[1, right], torch.tensor([0.5, 0.125]))
-    middle = ping_pong_delay(x, knob(200.0), knob(0.5), knob(0.0))[0]
+    assert torch.allclose(y[0, left], torch.tensor([1.0, 0.25]).double())
+    assert torch.allclose(y[1, right], torch.tensor([0.5, 0.125]).double())
+    middle = ping_pong(x, 0.5, 0.0)
     assert torch.equal(middle[0], middle[1]) and torch.allclose(middle[0], y.sum(0) / 2)
+
+
+def test_ping_pong_is_two_crossed_lines():
+    x = noise(1, 2, 1000)
+    pole = float(hz_to_pole(torch.tensor(2000.0), 10_000))
+    left, right = np.zeros(1000), np.zeros(1000)
+    back = np.zeros(2)
+    entered = np.zeros((2, 1200))  # 200 samples of silence in front
+    for n in range(1000):
+        left[n], right[n] = entered[:, n]
+        back = (1 - pole) * np.array([left[n], right[n]]) + pole * back
+        entered[:, n + 200] = [float(x[0, :, n].mean()) + 0.8 * back[1], 0.8 * back[0]]
+    y = ping_pong(x, 0.8, 1.0, 2000.0)
+    assert error_db(y[0], left) < -250 and error_db(y[1], right) < -250
+
+
+def test_mix_goes_from_dry_to_echoes_alone():
+    x = impulse(3000, dtype=torch.float64)
+    settings = {"delay_ms": knob(100.0), "feedback": knob(0.5)}
+    y = [feedback_delay(x, 10_000, mix=knob(mix), **settings)[0, 0] for mix in (0.0, 0.25, 1.0)]
+    assert torch.equal(y[0], x[0, 0])
+    assert y[1].nonzero().flatten().tolist() == [0, 1000, 2000]
+    assert torch.allclose(y[1][[0, 1000, 2000]], torch.tensor([0.75, 0.25, 0.125]).double())
+    assert y[2][0] == 0 and y[2][1000] == 1
+
+
+def test_taps_stand_at_their_times_with_their_levels():
+    x = impulse(100, dtype=torch.float64)
+    times, levels = torch.tensor([[[1.0], [4.0], [2.0]]]), torch.tensor([[[0.5], [0.25], [1.0]]])
+    y = multi_tap_delay(x, 10_000, delay_ms=times, level=levels, mix=knob(1.0))[0, 0]
+    assert y.nonzero().flatten().tolist() == [10, 20, 40]
+    assert y[[10, 20, 40]].tolist() == [0.5, 1.0, 0.25]
+
+
+def test_a_delay_that_shortens_raises_the_pitch():
+    n = torch.arange(8000, dtype=torch.float64)
+    x = (2 * math.pi * 500 / 10_000 * n).sin().view(1, 1, -1)
+    curve = torch.tensor([[[80.0, 0.0]]], dtype=torch.float64)  # 80 ms within 0.8 s: a tenth faster
+    y = delay(x, 10_000, delay_ms=curve, mix=knob(1.0))[0, 0, 1000:7000]
+    assert int(torch.fft.rfft(y * torch.hann_window(6000).double()).abs().argmax()) == 330
 
 
 @pytest.mark.parametrize("delay", [0.35, 1.4, 6.3, 11.75])
@@ -243,18 +297,17 @@ def test_gradients_equal_finite_differences(interpolation):
     check = torch.autograd.gradcheck
     assert check(lambda x, d: fractional_delay(x, d, interpolation), (x, delay))
     assert check(lambda x, d, g: echoes(x, d, g, interpolation), (x, several, several))
-    assert check(lambda x, d, f: feedback_delay(x, d, f, None, interpolation), (x, still, feedback))
-    assert check(lambda x, d, f, p: feedback_delay(x, d, f, p, interpolation), (x, still, feedback, pole))
-    assert check(lambda x, d, f: moving_feedback_delay(x, d, f, interpolation), (x, delay, feedback))
-    assert check(lambda x, d, f, w, p: ping_pong_delay(x, d, f, w, p), (x, still, feedback, feedback, pole))
+    assert check(lambda x, d, f: feedback_line(x, d, f, None, interpolation), (x, still, feedback))
+    assert check(lambda x, d, f, p: feedback_line(x, d, f, p, interpolation), (x, still, feedback, pole))
+    assert check(lambda x, d, f: moving_feedback_line(x, d, f, interpolation), (x, delay, feedback))
 
 
 def test_gradients_of_long_rows_agree_with_those_of_a_moving_line():
     x = noise(2, 1, 9000).requires_grad_()
     delay, feedback = knob(150.4, 99.9).requires_grad_(), knob(0.9, -0.8).requires_grad_()
     weight = noise(2, 1, 9000, seed=4)
-    steady = (feedback_delay(x, delay, feedback) * weight).sum()
-    moving = (moving_feedback_delay(x, delay.expand(-1, -1, 9000), feedback) * weight).sum()
+    steady = (feedback_line(x, delay, feedback) * weight).sum()
+    moving = (moving_feedback_line(x, delay.expand(-1, -1, 9000), feedback) * weight).sum()
     pairs = zip(*(torch.autograd.grad(y, (x, delay, feedback)) for y in (steady, moving)), strict=True)
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in pairs)
 
@@ -262,10 +315,10 @@ def test_gradients_of_long_rows_agree_with_those_of_a_moving_line():
 @pytest.mark.parametrize("samples", [1, 2, 5])
 def test_the_shortest_sounds_pass(samples):
     x = noise(1, 1, samples)
-    for delay in (knob(0.5), knob(0.5).expand(1, 1, samples)):
-        assert fractional_delay(x, delay).shape == x.shape
-    assert feedback_delay(x, knob(3.0), knob(0.5), knob(0.5)).shape == x.shape
-    assert moving_feedback_delay(x, knob(3.0).expand(1, 1, samples), knob(0.5)).shape == x.shape
+    for by in (knob(0.5), knob(0.5).expand(1, 1, samples)):
+        assert fractional_delay(x, by).shape == x.shape
+    assert feedback_line(x, knob(3.0), knob(0.5), knob(0.5)).shape == x.shape
+    assert moving_feedback_line(x, knob(3.0).expand(1, 1, samples), knob(0.5)).shape == x.shape
 
 
 def test_a_broken_row_breaks_no_other():
@@ -275,8 +328,8 @@ def test_a_broken_row_breaks_no_other():
     for y in (
         fractional_delay(x, delay),
         fractional_delay(x, delay.expand(-1, -1, 300)),
-        feedback_delay(x, delay, feedback, knob(0.5, 0.5)),
-        moving_feedback_delay(x, delay.expand(-1, -1, 300), feedback),
+        feedback_line(x, delay, feedback, knob(0.5, 0.5)),
+        moving_feedback_line(x, delay.expand(-1, -1, 300), feedback),
     ):
         assert y[0].isnan().any() and y[1].isfinite().all()
         assert y[0, 0, :108].isfinite().all()
