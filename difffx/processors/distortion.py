@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from difffx.functional import waveshapers
+from difffx.functional import series, waveshapers
 from difffx.params import Param
 from difffx.processors.base import Processor
 
@@ -31,7 +31,7 @@ class TaylorShaper(Processor):
     params = (Param("coefficients", -1.0, 1.0, default=(1.0,) + (0.0,) * 23, size=24),)
 
     def process(self, audio: Tensor, coefficients: Tensor) -> Tensor:
-        return waveshapers.taylor_shaper(audio, coefficients=coefficients)
+        return series.taylor_shaper(audio, coefficients=coefficients)
 
 
 class ChebyshevShaper(Processor):
@@ -44,4 +44,4 @@ class ChebyshevShaper(Processor):
     params = (Param("coefficients", -1.0, 1.0, default=(0.0, 1.0) + (0.0,) * 22, size=24),)
 
     def process(self, audio: Tensor, coefficients: Tensor) -> Tensor:
-        return waveshapers.chebyshev_shaper(audio, coefficients=coefficients)
+        return series.chebyshev_shaper(audio, coefficients=coefficients)
