@@ -35,6 +35,7 @@ def loop(
     return states
 
 
+@pytest.mark.usefixtures("tier")
 def test_attack_release_is_the_float64_loop_at_any_setting_in_one_batch():
     u = curve(len(TIMES_MS), 30_000)
     attack, release = (poles(*times) for times in zip(*TIMES_MS, strict=True))
@@ -42,6 +43,7 @@ def test_attack_release_is_the_float64_loop_at_any_setting_in_one_batch():
     np.testing.assert_allclose(attack_release(u, attack, release)[:, 0].numpy(), expected, atol=1e-9)
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("samples", [1, 2, 127, 128, 129, 4096, 5000])
 def test_any_length_is_the_loop(samples):
     u = curve(2, samples)
@@ -50,6 +52,7 @@ def test_any_length_is_the_loop(samples):
     np.testing.assert_allclose(attack_release(u, attack, release, 4.0)[:, 0].numpy(), expected, atol=1e-10)
 
 
+@pytest.mark.usefixtures("tier")
 def test_float32_stays_within_a_thousandth_of_a_decibel():
     u = curve(len(TIMES_MS), 30_000)
     attack, release = (poles(*times) for times in zip(*TIMES_MS, strict=True))
@@ -57,6 +60,7 @@ def test_float32_stays_within_a_thousandth_of_a_decibel():
     assert error.square().mean().sqrt() < 1e-5
 
 
+@pytest.mark.usefixtures("tier")
 def test_slow_poles_do_not_drift_over_thirty_seconds():
     u = torch.full((1, 1, 30 * SAMPLE_RATE), 12.0)
     time = torch.arange(1, u.shape[-1] + 1, dtype=torch.float64) / SAMPLE_RATE
@@ -76,6 +80,7 @@ def test_attack_release_has_the_gradients_of_finite_differences(samples):
     assert torch.autograd.gradcheck(attack_release, (u, attack, release, initial))
 
 
+@pytest.mark.usefixtures("tier")
 def test_long_gradients_are_those_of_the_loop():
     u = curve(1, 3000).requires_grad_()
     pole = [poles(1.0).requires_grad_(), poles(40.0).requires_grad_()]
@@ -90,6 +95,7 @@ def test_long_gradients_are_those_of_the_loop():
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.usefixtures("tier")
 def test_one_setting_serves_all_items_and_its_gradient_is_their_sum():
     u = curve(3, 1000)
     shared = [poles(1.0).requires_grad_(), poles(40.0).requires_grad_()]
@@ -101,6 +107,7 @@ def test_one_setting_serves_all_items_and_its_gradient_is_their_sum():
         torch.testing.assert_close(one, many.sum(0, keepdim=True))
 
 
+@pytest.mark.usefixtures("tier")
 @pytest.mark.parametrize("samples", [1, 200, 9000])
 def test_one_pole_is_the_float64_loop(samples):
     u, pole = curve(3, samples), poles(0.5, 20.0, 5000.0)
@@ -114,10 +121,11 @@ def test_one_pole_has_the_gradients_of_finite_differences(samples):
     assert torch.autograd.gradcheck(one_pole, (curve(2, samples).requires_grad_(), pole))
 
 
+@pytest.mark.usefixtures("tier")
 def test_a_broken_item_comes_back_broken_and_leaves_the_others_alone():
     u = curve(2, 20_000)
     clean = attack_release(u, poles(5.0), poles(100.0))
     u[0, 0, 500] = torch.nan
     y = attack_release(u, poles(5.0), poles(100.0))
-    assert y[0].isnan().all()
+    assert y[0, 0, 500:].isnan().all()
     torch.testing.assert_close(y[1], clean[1])

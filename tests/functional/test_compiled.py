@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import cascade, compiled
+from difffx.functional import ballistics, cascade, compiled
 from difffx.functional.compiled import build
 
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
@@ -209,3 +209,20 @@ def test_what_is_compiled_once_is_found_again(tmp_path):
     before = first.stat().st_mtime_ns
     assert build.compiled(tmp_path / "new") == first and first.stat().st_mtime_ns == before
     assert list(first.parent.iterdir()) == [first]
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_attack_release_agrees_for_any_number_of_rows_and_threads(rows, threads):
+    settings = torch.rand(2, rows, 1, 1, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
+    poles, u = 1.0 - 10.0 ** (-4.0 * settings), 10.0 * noise(rows, 1, 9001)
+    assert_tiers_agree(ballistics.attack_release, u, *poles, noise(rows, 1, 1, seed=1))
+    assert_tiers_agree(ballistics.attack_release, u.float(), *poles, rtol=1e-5)
+    assert_tiers_agree(ballistics.one_pole, u, poles[0])
+
+
+@needs_compiler
+def test_the_operator_of_attack_release_keeps_the_rules_of_torch():
+    u, poles = noise(5, 100).requires_grad_(), torch.rand(3, 5, 1, dtype=torch.float64).requires_grad_()
+    torch.library.opcheck(torch.ops.difffx.attack_release.default, (u, *poles.detach().unbind(), True))

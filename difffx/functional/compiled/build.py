@@ -21,6 +21,8 @@ FLAGS = (
 SIGNATURES = {
     "sosfilt": 7 * [c_int64] + 4 * [c_void_p],
     "sosfilt_backward": 7 * [c_int64] + 6 * [c_void_p],
+    "attack_release": 4 * [c_int64] + 6 * [c_void_p],
+    "attack_release_backward": 4 * [c_int64] + 10 * [c_void_p],
 }
 
 

@@ -276,6 +276,7 @@ static void carry_over(void *argument, int64_t row) {
 static int run_job(struct job *job, void (*task)(void *, int64_t), int64_t threads) {
     int64_t lanes = job->rows * job->segments, groups = (lanes + LANES - 1) / LANES;
     job->blocks = (job->length + BLOCK - 1) / BLOCK;
+    threads = threads_for(job->rows * job->samples * job->sections, threads);
     if (job->segments > 1) {
         int64_t n = 2 * job->sections;
         double *starts = calloc(2 * lanes * n, sizeof *starts);

@@ -150,6 +150,9 @@ struct crew {
     atomic_llong next;
 };
 
+/* A thread takes as long to start as thousands of samples. */
+INLINE int64_t threads_for(int64_t steps, int64_t threads) { return steps < 16384 ? 1 : threads; }
+
 static void *work(void *argument) {
     struct crew *crew = argument;
     uint64_t mode = flush_denormals();
