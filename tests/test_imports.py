@@ -15,7 +15,7 @@ LAYERS = [
     {"graph"},
     {"encoders", "losses", "metrics", "data", "plots"},
     {"tasks"},
-    {"callbacks", "inference", "runs", "evaluation"},
+    {"callbacks", "inference", "runs", "evaluation", "benchmark"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PEERS = {"encoders", "losses", "metrics", "data", "plots"}

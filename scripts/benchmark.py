@@ -1,0 +1,63 @@
+"""How fast, frugal and exact are the effects, and those of others? python scripts/benchmark.py effects"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from difffx import benchmark
+
+SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=aside, highlight=False) for aside in (False, True))
+SHAPE, LONG = (8, 1, 131_072), (1, 2, 30 * 44_100)
+
+
+def effects(options: argparse.Namespace) -> None:
+    """Measures case after case; the JSON grows with every one of them."""
+    device = torch.device("cuda" if options.gpu else "cpu")
+    shape = tuple(options.shape or (LONG if options.long else SHAPE))
+    about = benchmark.machine(device, shape, options.rounds)
+    SCREEN.print("  ".join(f"{key} {value}" for key, value in about.items()))
+    results = {}
+    for case in benchmark.cases(options.only):
+        ASIDE.print(f"{case.name} ...")
+        figures = benchmark.measure_case(case, shape, options.rounds, device, options.peers, ASIDE.print)
+        results[case.name] = figures
+        SCREEN.print(benchmark.table(case.name, figures))
+        if options.json:
+            options.json.write_text(json.dumps(benchmark.as_json(about, results), indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["effects"])
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="a class, or a part of a name in the table"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="of every rival in turn; medians of them are shown"
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure there")
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries too"
+    )
+    parser.add_argument(
+        "--long", action="store_true", help="one stereo item of 30 s instead of 8 x 131,072 samples"
+    )
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("B", "C", "T"), help="any other batch")
+    parser.add_argument("--gpu", action="store_true", help="on CUDA")
+    options = parser.parse_args()
+    try:
+        if options.gpu and not torch.cuda.is_available():
+            raise ValueError("--gpu: torch sees no CUDA device")
+        effects(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()
