@@ -2,7 +2,7 @@
 
 On the CPU, where a C compiler is found (`compiled`), the recursion itself runs, four rows at a time, and one
 pass back in time gives all gradients. In pure torch there is no loop over T: a row of T samples is cut into N
-blocks of L that stand side by side, [L, R N], so that one step of a loop over L moves every block of every row
+blocks of L that stand side by side, [L, R N]. One step of a loop over L then moves every block of every row
 by a sample; what one block hands to the next is a recursion over N, solved the same way. The loops are L long
 however long the audio is.
 """
@@ -297,7 +297,7 @@ def _sizes(u: Tensor, kept: Tensor) -> tuple[int, ...]:
 
 
 def _kept_shape(u: Tensor, keep: bool) -> tuple[int, int]:
-    """[groups of rows, values], see `kept` in ballistics.c; as many groups as threads, if there are the rows."""
+    """[groups of rows, values], see `kept` in ballistics.c; as many groups as threads if there are rows."""
     rows, samples = u.shape
     groups = max(-(-rows // compiled.LANES), min(rows, torch.get_num_threads()))
     return groups, -(-samples // compiled.BLOCK) * compiled.LANES if keep else 0
