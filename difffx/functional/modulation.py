@@ -1,0 +1,175 @@
+"""Effects that a slow oscillator moves: delays that swing, levels that swing, a carrier that multiplies.
+
+Every moving delay runs from delay_ms, its shortest, to delay_ms + depth_ms, its longest: it is never
+negative, so nothing is heard before it is played. `phase`, in cycles, says where in its swing the sound
+begins: at 0 the delay is in the middle and grows. Shapes: sine, triangle, saw, square, see `lfo`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from difffx.functional.control import at_audio_rate
+from difffx.functional.delays import blend, fractional_delay, ms_to_samples
+from difffx.functional.feedback_delays import moving_feedback_line
+from difffx.functional.lfo import lfo
+
+
+def chorus(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    rate_hz: Tensor,
+    delay_ms: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    mix: Tensor,
+    spread: Tensor | None = None,
+    voices: int = 1,
+    shape: str = "sine",
+) -> Tensor:
+    """Several players of one part: copies a little late and a little out of tune.
+
+    x                             [B, C, T]
+    rate_hz, delay_ms, depth_ms   [B, 1, F]  swings in a second; shortest delay; how much longer it gets
+    phase                         [B, 1, 1]  cycles
+    mix                           [B, 1, F]  0: dry; 1: the copies alone
+    spread                        [B, 1, 1]  cycles by which the second channel of two is ahead of the first
+    voices                        copies, at equal distances in the cycle; their mean is heard
+    returns                       [B, C, T]  all controls may be [1, 1, F]
+
+    Exact but for the reading between samples (`interpolation`). Cost: four gathers for each voice.
+    """
+    wet = torch.zeros_like(x)
+    for voice in range(voices):
+        samples = _swing(x, sample_rate, rate_hz, delay_ms, depth_ms, phase + voice / voices, spread, shape)
+        wet = wet + fractional_delay(x, samples)
+    return blend(x, wet / voices, mix)
+
+
+def flanger(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    rate_hz: Tensor,
+    delay_ms: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    mix: Tensor,
+    feedback: Tensor | None = None,
+    spread: Tensor | None = None,
+    shape: str = "sine",
+) -> Tensor:
+    """A comb of notches that sweeps up and down: the jet plane.
+
+    x                             [B, C, T]
+    rate_hz, delay_ms, depth_ms   [B, 1, F]  as in `chorus`, shorter
+    phase                         [B, 1, 1]  cycles
+    mix                           [B, 1, F]  0.5: the deepest notches
+    feedback                      [B, 1, 1]  -1 to 1, exclusive: how sharply the comb rings; None: not at all
+    spread                        [B, 1, 1]  as in `chorus`
+    returns                       [B, C, T]  all controls may be [1, 1, F]
+
+    With feedback the delay is held at 2 samples or more. Cost and exactness: `fractional_delay` without
+    feedback, `moving_feedback_line` with it.
+    """
+    samples = _swing(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, shape)
+    if feedback is None:
+        return blend(x, fractional_delay(x, samples), mix)
+    return blend(x, moving_feedback_line(x, samples, feedback), mix)
+
+
+def vibrato(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    rate_hz: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    shape: str = "sine",
+) -> Tensor:
+    """The pitch goes up and down.
+
+    x                  [B, C, T]
+    rate_hz, depth_ms  [B, 1, F]  swings in a second; the delay runs from 0 to depth_ms
+    phase              [B, 1, 1]  cycles
+    returns            [B, C, T]  all controls may be [1, 1, F]
+
+    A sine bends the pitch by pi rate depth at most: 5 Hz and 1 ms make 1.6 %, 27 cents. Cost and exactness:
+    `fractional_delay`.
+    """
+    nothing = torch.zeros_like(depth_ms)
+    return fractional_delay(x, _swing(x, sample_rate, rate_hz, nothing, depth_ms, phase, None, shape))
+
+
+def tremolo(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    rate_hz: Tensor,
+    depth: Tensor,
+    phase: Tensor,
+    spread: Tensor | None = None,
+    shape: str = "sine",
+) -> Tensor:
+    """The level goes up and down.
+
+    x        [B, C, T]
+    rate_hz  [B, 1, F]  swings in a second
+    depth    [B, 1, F]  1: down to silence; 0: not at all
+    phase    [B, 1, 1]  cycles; at 0 the level is in the middle and grows
+    spread   [B, 1, 1]  cycles by which the second channel of two is ahead of the first
+    returns  [B, C, T]  all controls may be [1, 1, F]
+
+    Exact: the gain is 1 - depth (1 - lfo) / 2, between 1 and 1 - depth.
+    """
+    wave = lfo(x.shape[-1], sample_rate, rate_hz=rate_hz, phase=_phases(phase, spread), shape=shape)
+    depth = at_audio_rate(depth, x.shape[-1]).to(x.dtype)
+    return x * (1.0 - 0.5 * depth * (1.0 - wave.to(x.dtype)))
+
+
+def ring_modulator(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    frequency_hz: Tensor,
+    phase: Tensor,
+    mix: Tensor,
+    shape: str = "sine",
+) -> Tensor:
+    """Bells and robots: every tone becomes two, above and below the carrier's frequency by its own.
+
+    x             [B, C, T]
+    frequency_hz  [B, 1, F]  of the carrier; a curve is integrated
+    phase         [B, 1, 1]  cycles
+    mix           [B, 1, F]  0: dry; 1: the product with the carrier alone
+    returns       [B, C, T]  all controls may be [1, 1, F]
+
+    The product is exact. A sum of two tones above half the sample rate folds back, and the corners of the
+    other shapes are not limited in bandwidth.
+    """
+    carrier = lfo(x.shape[-1], sample_rate, rate_hz=frequency_hz, phase=phase, shape=shape)
+    return blend(x, x * carrier.to(x.dtype), mix)
+
+
+def _swing(
+    x: Tensor,
+    sample_rate: int,
+    rate_hz: Tensor,
+    delay_ms: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    spread: Tensor | None,
+    shape: str,
+) -> Tensor:
+    """Samples of delay, [B, 1 or 2, T] in float64."""
+    wave = lfo(x.shape[-1], sample_rate, rate_hz=rate_hz, phase=_phases(phase, spread), shape=shape)
+    delay_ms, depth_ms = (at_audio_rate(knob.double(), x.shape[-1]) for knob in (delay_ms, depth_ms))
+    half = ms_to_samples(0.5 * depth_ms, sample_rate)
+    return torch.addcmul(ms_to_samples(delay_ms, sample_rate) + half, half, wave)
+
+
+def _phases(phase: Tensor, spread: Tensor | None) -> Tensor:
+    """One phase for all channels, or one for each of two."""
+    return phase if spread is None else torch.cat(torch.broadcast_tensors(phase, phase + spread), 1)

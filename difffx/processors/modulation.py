@@ -1,0 +1,170 @@
+"""Modulation: a slow oscillator moves a delay, a level, a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from difffx.functional import lfo, modulation
+from difffx.params import Param
+from difffx.processors.base import Processor
+
+PHASE = Param("phase", 0.0, 1.0, default=0.0)
+SPREAD = Param("spread", 0.0, 0.5, default=0.25)
+
+
+class _Modulated(Processor):
+    """What an oscillator moves.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    neutral: ClassVar = {"mix": 0.0}
+
+    def __init__(
+        self, sample_rate: int, shape: str = "sine", ranges: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        super().__init__(sample_rate, ranges)
+        if shape not in lfo.SHAPES:
+            raise ValueError(
+                f"{type(self).__name__}: shape must be one of {', '.join(lfo.SHAPES)}, got {shape!r}"
+            )
+        self.shape = shape
+
+
+class Chorus(_Modulated):
+    """Several players of one part.
+
+    voices   copies, at equal distances in the oscillator's cycle
+    shape    of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("rate_hz", 0.1, 5.0, default=0.8, scale="log", dynamic=True),
+        Param("delay_ms", 5.0, 40.0, default=15.0, scale="log", dynamic=True),
+        Param("depth_ms", 0.0, 10.0, default=4.0, dynamic=True),
+        PHASE,
+        Param("mix", 0.0, 1.0, default=0.5, dynamic=True),
+    )
+
+    def __init__(
+        self,
+        sample_rate: int,
+        voices: int = 1,
+        shape: str = "sine",
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__(sample_rate, shape, ranges)
+        if voices < 1:
+            raise ValueError(f"{type(self).__name__}: voices must be at least 1, got {voices}")
+        self.voices = voices
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.chorus(x, self.sample_rate, voices=self.voices, shape=self.shape, **knobs)
+
+
+class StereoChorus(Chorus):
+    """Several players from left to right: the oscillators of the two channels stand `spread` cycles apart.
+
+    voices   copies in each channel
+    shape    of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (*Chorus.params[:-1], SPREAD, Chorus.params[-1])
+    stereo = True
+
+
+class Flanger(_Modulated):
+    """A comb of notches that sweeps: the jet plane.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("rate_hz", 0.05, 5.0, default=0.3, scale="log", dynamic=True),
+        Param("delay_ms", 0.1, 10.0, default=1.0, scale="log", dynamic=True),
+        Param("depth_ms", 0.0, 10.0, default=3.0, dynamic=True),
+        PHASE,
+        Param("mix", 0.0, 1.0, default=0.5, dynamic=True),
+    )
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.flanger(x, self.sample_rate, shape=self.shape, **knobs)
+
+
+class StereoFlanger(Flanger):
+    """A flanger for each side: their oscillators stand `spread` cycles apart.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (*Flanger.params[:-1], SPREAD, Flanger.params[-1])
+    stereo = True
+
+
+class FeedbackFlanger(Flanger):
+    """A flanger that rings; negative feedback rings an octave lower, and hollow.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        *(
+            param.with_range(1.0, 10.0) if param.name == "delay_ms" else param
+            for param in Flanger.params[:-1]
+        ),
+        Param("feedback", -0.9, 0.9, default=0.6),
+        Flanger.params[-1],
+    )
+
+
+class Vibrato(_Modulated):
+    """The pitch goes up and down.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("rate_hz", 0.5, 12.0, default=5.0, scale="log", dynamic=True),
+        Param("depth_ms", 0.0, 5.0, default=1.0, dynamic=True),
+        PHASE,
+    )
+    neutral: ClassVar = {"depth_ms": 0.0}
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.vibrato(x, self.sample_rate, shape=self.shape, **knobs)
+
+
+class Tremolo(_Modulated):
+    """The level goes up and down.
+
+    shape   of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("rate_hz", 0.1, 20.0, default=5.0, scale="log", dynamic=True),
+        Param("depth", 0.0, 1.0, default=0.6, dynamic=True),
+        PHASE,
+    )
+    neutral: ClassVar = {"depth": 0.0}
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.tremolo(x, self.sample_rate, shape=self.shape, **knobs)
+
+
+class RingModulator(_Modulated):
+    """The sound times a carrier: bells and robots.
+
+    shape   of the carrier: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("frequency_hz", 1.0, 5_000.0, default=440.0, scale="log", dynamic=True),
+        PHASE,
+        Param("mix", 0.0, 1.0, default=0.5, dynamic=True),
+    )
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.ring_modulator(x, self.sample_rate, shape=self.shape, **knobs)
