@@ -14,6 +14,7 @@ from difffx.functional import ballistics
 from difffx.functional.units import amplitude_to_db
 
 LEAST_POLE = 1e-300
+BLOCK = 64
 
 
 def loudest(x: Tensor) -> Tensor:
@@ -163,31 +164,30 @@ class _Hysteresis(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u: Tensor, width: Tensor) -> Tensor:
         rows, samples = u.shape
-        lower = ballistics._to_lanes(u, ballistics.BLOCK)
+        lower = ballistics._to_lanes(u, BLOCK)
         upper = lower + ballistics._per_lane(width, lower).to(u.dtype)
+        bounds = list(zip(lower.unbind(), upper.unbind(), strict=True))
         low, high = torch.full_like(lower[0], -torch.inf), torch.full_like(lower[0], torch.inf)
-        for bottom, top in zip(lower.unbind(), upper.unbind(), strict=True):
+        for bottom, top in bounds:
             low, high = (torch.maximum(bottom, torch.minimum(top, y)) for y in (low, high))
-        start = _chain(low.view(rows, -1), high.view(rows, -1)).view(-1)
-        states = torch.empty_like(lower)
-        for bottom, top, now in zip(lower.unbind(), upper.unbind(), states.unbind(), strict=True):
-            torch.minimum(top, start, out=now)
-            start = torch.maximum(bottom, now, out=now)
-        before = torch.cat((u[:, :1], ballistics._from_lanes(states, rows, samples)[:, :-1]), -1)
-        held, capped = before > u, before > u + width.to(u.dtype)
-        ctx.save_for_backward(held & ~capped, capped)
-        return ballistics._from_lanes(states, rows, samples).contiguous()
+        states = [_chain(low.view(rows, -1), high.view(rows, -1)).view(-1)]
+        for bottom, top in bounds:
+            states.append(torch.maximum(bottom, torch.minimum(top, states[-1])))
+        y = ballistics._from_lanes(torch.stack(states[1:]), rows, samples)
+        before = torch.cat((u[:, :1], y[:, :-1]), -1)
+        # Where the curve is held, the last sample that moved it rules.
+        capped = before > u + width.to(u.dtype)
+        moved = capped | ~(before > u)
+        ruler = (moved * torch.arange(samples, device=u.device)).cummax(-1).values
+        ctx.save_for_backward(ruler, capped)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        held, capped = ctx.saved_tensors
-        rows, samples = grad.shape
-        lanes = ballistics._to_lanes(grad.double(), ballistics.BLOCK)
-        adjoint = ballistics._adjoint(lanes, ballistics._to_lanes(held.double(), ballistics.BLOCK), rows)
-        adjoint = ballistics._from_lanes(adjoint, rows, samples)
-        by_width = (adjoint * capped).sum(-1, keepdim=True)
-        return (adjoint * ~held).to(grad.dtype), by_width.to(grad.dtype)
+        ruler, capped = ctx.saved_tensors
+        by_u = torch.zeros_like(grad).scatter_add_(1, ruler, grad)
+        return by_u, (by_u * capped).sum(-1, keepdim=True)
 
 
 def _chain(low: Tensor, high: Tensor) -> Tensor:

@@ -1,18 +1,25 @@
-"""Compressors: what is louder than a threshold is turned down, in every way that racks know."""
+"""Compressors, a de-esser, a transient shaper: a sound is turned down, or up, by how loud it is."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from difffx.functional.ballistics import attack_release, one_pole
 from difffx.functional.control import at_audio_rate
+from difffx.functional.crossover import linkwitz_riley
 from difffx.functional.curves import knee
-from difffx.functional.detectors import ahead, loudest, rms_db
+from difffx.functional.detectors import ahead, decaying_peak, loudest, rms_db, sliding_max
 from difffx.functional.feedback import feedback_reduction_db
 from difffx.functional.units import amplitude_to_db, db_to_amplitude, ms_to_pole
 
 COMPRESSOR_FLOOR_DB = -80.0
 SIMPLE_FLOOR_DB = -120.0
+TRANSIENT_FLOOR_DB = -80.0
+HOLD_MS, FALL_MS, RISE_MS = 10.0, 20.0, 1.0
+"""The fast envelope of the transient shaper: ripple-free down to 50 Hz, and how it falls and rises."""
+TRANSIENT_DB = 10.0
+"""Two envelopes so far apart make 63 % of the gain."""
 
 
 def compressor(
@@ -138,3 +145,75 @@ def static_curve(level_db: Tensor, threshold_db: Tensor, ratio: Tensor, knee_db:
     gradients for a knee of 0 and a ratio of 1.
     """
     return level_db - (1.0 - 1.0 / ratio) * knee(level_db - threshold_db, knee_db)
+
+
+def de_esser(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    frequency_hz: Tensor,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    range_db: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    wide: bool = False,
+) -> Tensor:
+    """Turn down sharp s and t when what lies above a frequency gets too loud.
+
+    x             [B, C, T]
+    frequency_hz  [B, 1, 1]  a Linkwitz-Riley crossover; what is above it is listened to
+    threshold_db  [B, 1, 1]  dBFS of the loudest channel above frequency_hz
+    ratio         [B, 1, 1]  4.0: 4 dB more in, 1 dB more out; 1.0 does nothing
+    range_db      [B, 1, 1]  how far it turns down at most
+    attack_ms     [B, 1, 1]  63 % of the way down
+    release_ms    [B, 1, 1]  63 % of the way back
+    wide          True: the whole sound is turned down; False: what lies above the crossover
+    returns       [B, C, T]; not wide and at rest, x with its phase turned by the crossover
+
+    The ballistics of `compressor`, in the log domain, exact; a corner for a knee.
+    """
+    low, high = linkwitz_riley(x, sample_rate, frequency_hz=frequency_hz)
+    over_db = (amplitude_to_db(loudest(high), COMPRESSOR_FLOOR_DB) - threshold_db).clamp(min=0.0)
+    reduction_db = torch.minimum((1.0 - 1.0 / ratio) * over_db, range_db)
+    attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
+    gain = db_to_amplitude(-attack_release(reduction_db, attack, release))
+    return x * gain if wide else low + high * gain
+
+
+def transient_shaper(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    attack_db: Tensor,
+    sustain_db: Tensor,
+    attack_ms: Tensor,
+    sustain_ms: Tensor,
+) -> Tensor:
+    """Sharpen or soften how notes begin, lengthen or shorten how they ring, at any level.
+
+    x           [B, C, T]
+    attack_db   [B, 1, F]  gain of a strong onset
+    sustain_db  [B, 1, F]  gain of a tail that has died away
+    attack_ms   [B, 1, 1]  after a step, 63 % of the onset is over
+    sustain_ms  [B, 1, 1]  what dies away more slowly than by 1/e in this time has no tail
+    returns     [B, C, T]
+
+    Three envelopes of the loudest channel in dB, not below -80 dB: a fast one; a slow one that takes
+    attack_ms to rise; a long one that takes sustain_ms to fall. Their differences, onset = fast - slow where
+    positive and tail = long - fast, count neither level nor makeup. The gain in dB is
+
+        attack_db (1 - exp(-onset / 10 dB)) + sustain_db (1 - exp(-tail / 10 dB)),
+
+    so it is bounded by the knobs. Exact recursions; one gain for all channels.
+    """
+    peak = sliding_max(loudest(x).abs(), max(1, round(HOLD_MS * sample_rate / 1000.0)))
+    falls_ms = torch.cat((torch.full_like(sustain_ms, FALL_MS), sustain_ms), 1).double()
+    peaks = decaying_peak(peak, ms_to_pole(falls_ms, sample_rate))
+    above_db = amplitude_to_db(peaks, TRANSIENT_FLOOR_DB) - TRANSIENT_FLOOR_DB  # 0 in silence, and before
+    rise_ms = torch.full_like(attack_ms, RISE_MS).double()
+    fast, long = one_pole(above_db, ms_to_pole(rise_ms, sample_rate)).split(1, 1)
+    slow = one_pole(above_db[:, :1], ms_to_pole(attack_ms.double(), sample_rate))
+    onset, tail = (-torch.expm1(apart.clamp(min=0.0) / -TRANSIENT_DB) for apart in (fast - slow, long - fast))
+    attack_db, sustain_db = (at_audio_rate(gain_db, x.shape[-1]) for gain_db in (attack_db, sustain_db))
+    return x * db_to_amplitude(attack_db * onset + sustain_db * tail)
