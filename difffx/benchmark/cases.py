@@ -11,6 +11,7 @@ from torch import Tensor
 
 from difffx import processors
 from difffx.benchmark.references import REFERENCES, Reference
+from difffx.params import unknown
 from difffx.processors import Processor
 
 SAMPLE_RATE = 44_100
@@ -59,7 +60,7 @@ def cases(only: Sequence[str] = ()) -> list[Case]:
     found += [Case(name, name) for name in processors.__all__ if name not in covered]
     lost = [word for word in only if not any(_fits(word, case) for case in found)]
     if lost:
-        raise ValueError(f"no effect {lost[0]!r}; known: {', '.join(case.name for case in found)}")
+        raise ValueError(f"no effect {unknown(lost[0], [case.name for case in found])}")
     return [case for case in found if not only or any(_fits(word, case) for word in only)]
 
 
@@ -68,10 +69,9 @@ def processor_of(name: str, sample_rate: int = SAMPLE_RATE, **options: object) -
 
     Raises ValueError where there is none of this name.
     """
-    if name not in processors.__all__ or name == "Processor":
-        raise ValueError(
-            f"no effect {name!r}; known: {', '.join(n for n in processors.__all__ if n != 'Processor')}"
-        )
+    public = [each for each in processors.__all__ if each != "Processor"]
+    if name not in public:
+        raise ValueError(f"no effect {unknown(name, public)}")
     kind = getattr(processors, name)
     first = next(iter(inspect.signature(kind).parameters))
     return kind(sample_rate if first == "sample_rate" else _wrapped(name, sample_rate), **_given(options))

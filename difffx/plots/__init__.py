@@ -8,6 +8,7 @@ from difffx.plots.curves import (
     transfer_curves,
 )
 from difffx.plots.knobs import knob_scatter, settings_table
+from difffx.plots.processor import play, processor_page
 from difffx.plots.report import report
 from difffx.plots.spectra import spectrograms
 from difffx.plots.style import save_figure
@@ -17,6 +18,8 @@ __all__ = [
     "curve_figures",
     "knob_scatter",
     "node_settings",
+    "play",
+    "processor_page",
     "report",
     "response_curves",
     "save_figure",
