@@ -79,18 +79,20 @@ def _network_backward(
     """
     by_x, adjoint = _run(grad.flip(-1), matrix.mT, filters, delays, True)
     by_x, adjoint = by_x.flip(-1), adjoint.flip(-1)
-    b0, b1, pole = filters.to(x.dtype).unsqueeze(-1).unbind(2)  # [B, N, 1]
-    with torch.autocast(x.device.type, enabled=False):
-        starts = b0 * adjoint
-        starts[..., :-1].addcmul_(b1, adjoint[..., 1:])
-        ends = b0 * w
-        ends[..., 1:].addcmul_(b1, w[..., :-1])
-        by_matrix = torch.cat((starts, grad), 1) @ torch.cat((ends, x), 1).mT
-    products = [_products(adjoint[:, i], w[:, i, delay:]) for i, delay in enumerate(delays)]
-    same, one, two = torch.stack(products, 1).unbind(-1)  # [B, N]
-    b0, b1, pole = filters.unbind(-1)
+    b0, b1, pole = filters.unbind(-1)  # [B, N]
+    from_b0, from_b1, to_b0, to_b1 = b0.unsqueeze(1), b1.unsqueeze(1), b0.unsqueeze(2), b1.unsqueeze(2)
+    same, one, two = _products(adjoint, w, 3)
+    lines = to_b0 * from_b0 * same + (to_b0 * from_b1 + to_b1 * from_b0) * one + to_b1 * from_b1 * two
+    same, one = _products(adjoint, x, 2)
+    inputs = to_b0 * same + to_b1 * one
+    same, one = _products(grad, w, 2)
+    outputs = from_b0 * same + from_b1 * one
+    through = _products(grad, x, 1)[0]
+    by_matrix = torch.cat((torch.cat((lines, inputs), 2), torch.cat((outputs, through), 2)), 1)
+    passing = [_products(adjoint[:, i, None], w[:, i, None, delay:], 3) for i, delay in enumerate(delays)]
+    same, one, two = (torch.cat(sums, 1).squeeze(2) for sums in zip(*passing, strict=True))
     by_filters = torch.stack((same - pole * one, one - pole * two, b0 * one + b1 * two), -1)
-    return by_x, by_matrix.double(), by_filters
+    return by_x, by_matrix, by_filters
 
 
 @_network_backward.register_fake
@@ -98,11 +100,14 @@ def _(grad: Tensor, x: Tensor, matrix: Tensor, filters: Tensor, w: Tensor, delay
     return torch.empty_like(x), torch.empty_like(matrix), torch.empty_like(filters)
 
 
-def _products(adjoint: Tensor, w: Tensor) -> Tensor:
-    """[B, T] and [B, up to T] -> sums over adjoint[n + d] w[n] for d = 0, 1, 2; [B, 3], float64."""
-    spans = [max(min(adjoint.shape[1] - d, w.shape[1] - d), 0) for d in (0, 1, 2)]
-    sums = [(adjoint[:, d : d + n] * w[:, :n]).sum(-1, dtype=torch.float64) for d, n in enumerate(spans)]
-    return torch.stack(sums, -1)
+def _products(a: Tensor, b: Tensor, count: int) -> list[Tensor]:
+    """a [B, I, T], b [B, J, up to T] -> sums of a[n + d] b[n] for each d below the count, [B, I, J] in float64."""
+    sums = []
+    with torch.autocast(a.device.type, enabled=False):
+        for late in range(count):
+            both = max(min(a.shape[-1] - late, b.shape[-1]), 0)
+            sums.append((a[..., late : late + both] @ b[..., :both].mT).double())
+    return sums
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
