@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from inspect import signature
 
 from rich.console import Console
 from rich.table import Table
@@ -22,8 +23,10 @@ def rows() -> list[tuple[str, ...]]:
         if kind is Processor:
             continue
         proxy = issubclass(kind, NeuralProxy | HybridProxy)
-        params = () if proxy else kind(44_100).params
+        combines = not proxy and "sample_rate" not in signature(kind).parameters
+        params = kind.params if proxy or combines else kind(44_100).params
         knobs = [(p.name + (f" x {p.size}" if p.size > 1 else ""), span(p), default(p)) for p in params]
+        knobs += [("those of what it holds", "", "")] if combines else []
         knobs = knobs or [("those of its target" if proxy else "none", "", "")]
         first = (kind.__doc__ or "").strip().splitlines()[0]
         found += [(name, *knobs[0], first), *(("", *knob, "") for knob in knobs[1:])]

@@ -14,8 +14,8 @@ oversample  1 to 8: curves make harmonics without end, and those above Nyquist f
 returns     [B, C, T]
 
 Silence stays silence, whatever the bias, but what is lopsided makes a DC component out of sound and leaves it
-in: `filters.dc_blocker`. Gradients are exact almost everywhere. One pass for the curve and two around it, 4
-bytes kept per sample; `oversample` times that, and the filters.
+in; `levels.without_dc` takes it out. Gradients are exact almost everywhere. One pass for the curve and two
+around it, 4 bytes kept per sample; `oversample` times that, and the filters.
 """
 
 from __future__ import annotations

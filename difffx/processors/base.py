@@ -59,6 +59,10 @@ class Processor(nn.Module):
         """Physical controls -> z [B, P, F]."""
         return self.spec.flatten(controls)
 
+    def as_stereo(self, x: Tensor) -> Tensor:
+        """What a `stereo` effect hears of x [B, 1 or 2, T]; overridden where mono is a case of its own."""
+        return x.expand(-1, 2, -1)
+
     def process(self, *inputs: Tensor, **controls: Tensor) -> Tensor:
         """inputs [B, C, T], controls [B or 1, K, F] in physical units -> [B, C, T]. Subclasses write this."""
         raise NotImplementedError
@@ -81,7 +85,7 @@ class Processor(nn.Module):
             for name, param in names.items()
         }
         if self.stereo:
-            inputs = tuple(x.expand(-1, 2, -1) for x in inputs)
+            inputs = tuple(self.as_stereo(x) for x in inputs)
         return self.process(*inputs, **values)
 
     def _check_inputs(self, inputs: Sequence[Tensor]) -> None:

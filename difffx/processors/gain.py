@@ -1,4 +1,4 @@
-"""Level: a fader, and the normalization that stands before each effect of a blind-estimation chain."""
+"""Level: faders, polarity, fades, and the normalization that stands before effects in blind estimation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from difffx.functional import levels
-from difffx.params import Param
+from difffx.params import Param, unknown
 from difffx.processors.base import Processor
 
 
@@ -20,6 +20,70 @@ class Gain(Processor):
 
     def process(self, x: Tensor, gain_db: Tensor) -> Tensor:
         return levels.gain(x, gain_db=gain_db)
+
+
+class LinearGain(Processor):
+    """A fader that goes down to nothing: a plain factor."""
+
+    params = (Param("gain", 0.0, 4.0, default=1.0, dynamic=True),)
+    neutral: ClassVar = {"gain": 1.0}
+
+    def process(self, x: Tensor, gain: Tensor) -> Tensor:
+        return levels.linear_gain(x, gain=gain)
+
+
+class Polarity(Processor):
+    """Upside down, the phase switch of a desk; between its two ends the sound fades through silence.
+
+    channel   "both", "left" or "right"
+    """
+
+    params = (Param("invert", 0.0, 1.0, default=1.0),)
+    neutral: ClassVar = {"invert": 0.0}
+
+    def __init__(
+        self,
+        sample_rate: int,
+        channel: str = "both",
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__(sample_rate, ranges)
+        if channel not in ("both", "left", "right"):
+            raise ValueError(f"Polarity: channel must be 'both', 'left' or 'right', got {channel!r}")
+        self.channel, self.stereo = channel, channel != "both"
+
+    def process(self, x: Tensor, invert: Tensor) -> Tensor:
+        return levels.polarity(x, invert=invert, channel=self.channel)
+
+
+class FadeIn(Processor):
+    """From silence to full level at the beginning.
+
+    shape   "linear", "equal_power", "s_curve" or "exponential"
+    """
+
+    params = (Param("fade_ms", 1.0, 10_000.0, default=1000.0, scale="log"),)
+
+    def __init__(
+        self,
+        sample_rate: int,
+        shape: str = "linear",
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__(sample_rate, ranges)
+        if shape not in levels.FADES:
+            raise ValueError(f"{type(self).__name__}: no shape {unknown(shape, levels.FADES)}")
+        self.shape = shape
+
+    def process(self, x: Tensor, fade_ms: Tensor) -> Tensor:
+        return levels.fade_in(x, self.sample_rate, fade_ms=fade_ms, shape=self.shape)
+
+
+class FadeOut(FadeIn):
+    """From full level to silence at the end of what it is given; shapes as in `FadeIn`."""
+
+    def process(self, x: Tensor, fade_ms: Tensor) -> Tensor:
+        return levels.fade_out(x, self.sample_rate, fade_ms=fade_ms, shape=self.shape)
 
 
 class Normalize(Processor):

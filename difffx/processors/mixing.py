@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
+from difffx.functional import levels
 from difffx.functional.units import db_to_amplitude
 from difffx.params import Param
 from difffx.processors.base import Processor
@@ -39,3 +41,28 @@ class Mix(Processor):
     def process(self, *inputs: Tensor, gain_db: Tensor) -> Tensor:
         gains = db_to_amplitude(gain_db)  # [B, K, 1]
         return Sum.process(self, *(x * gains[:, k : k + 1] for k, x in enumerate(inputs)))
+
+
+class Crossfade(Processor):
+    """From one sound to another, the DJ's horizontal fader.
+
+    law   "equal_power", as loud in the middle for unlike sounds, or "linear", for sounds that are alike
+    """
+
+    inputs = ("a", "b")
+    params = (Param("position", 0.0, 1.0, default=0.5, dynamic=True),)
+    neutral: ClassVar = {"position": 0.0}
+
+    def __init__(
+        self,
+        sample_rate: int,
+        law: str = "equal_power",
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__(sample_rate, ranges)
+        if law not in ("equal_power", "linear"):
+            raise ValueError(f"Crossfade: law must be 'equal_power' or 'linear', got {law!r}")
+        self.law = law
+
+    def process(self, a: Tensor, b: Tensor, position: Tensor) -> Tensor:
+        return levels.crossfade(a, b, position=position, law=self.law)
