@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional.ballistics import attack_release, one_pole
+from difffx.functional.compiled import dynamics as fused
 from difffx.functional.control import at_audio_rate
 from difffx.functional.crossover import linkwitz_riley
 from difffx.functional.curves import knee
@@ -58,6 +59,21 @@ def compressor(
     Feeding back shortens attack and release up to `ratio` times; the static curve is the same.
     Giannoulis, Massberg, Reiss (2012): the feed-forward design with its smoother in the log domain.
     """
+    if rms_ms is None and not feedback:
+        y = fused.compress(
+            x,
+            sample_rate,
+            threshold_db=threshold_db,
+            ratio=ratio,
+            attack_ms=attack_ms,
+            release_ms=release_ms,
+            knee_db=knee_db,
+            makeup_db=makeup_db,
+            floor_db=COMPRESSOR_FLOOR_DB,
+            key=ahead(x if key is None else key, lookahead) if lookahead else key,
+        )
+        if y is not None:
+            return y
     gain_db = compressor_gain_db(
         x if key is None else key,
         sample_rate,
@@ -88,6 +104,19 @@ def compressor_gain_db(
 ) -> Tensor:
     """What `compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
     x = ahead(x, lookahead)
+    if rms_ms is None and not feedback:
+        reduction_db = fused.reduction_db(
+            x,
+            sample_rate,
+            threshold_db=threshold_db,
+            ratio=ratio,
+            attack_ms=attack_ms,
+            release_ms=release_ms,
+            knee_db=knee_db,
+            floor_db=COMPRESSOR_FLOOR_DB,
+        )
+        if reduction_db is not None:
+            return -reduction_db
     if rms_ms is None:
         level_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB)
     else:
@@ -122,6 +151,19 @@ def simple_compressor(
     `compressor` with one time constant: the smoother is linear, exact at any setting. The level is not
     taken below -120 dB.
     """
+    y = fused.compress(
+        x,
+        sample_rate,
+        threshold_db=threshold_db,
+        ratio=ratio,
+        attack_ms=time_ms,
+        release_ms=time_ms,
+        knee_db=knee_db,
+        makeup_db=makeup_db,
+        floor_db=SIMPLE_FLOOR_DB,
+    )
+    if y is not None:
+        return y
     gain_db = simple_compressor_gain_db(
         x, sample_rate, threshold_db=threshold_db, ratio=ratio, time_ms=time_ms, knee_db=knee_db
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import ballistics, cascade, compiled
+from difffx.functional import ballistics, cascade, compiled, dynamics
 from difffx.functional.compiled import build
 
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
@@ -226,3 +226,111 @@ def test_attack_release_agrees_for_any_number_of_rows_and_threads(rows, threads)
 def test_the_operator_of_attack_release_keeps_the_rules_of_torch():
     u, poles = noise(5, 100).requires_grad_(), torch.rand(3, 5, 1, dtype=torch.float64).requires_grad_()
     torch.library.opcheck(torch.ops.difffx.attack_release.default, (u, *poles.detach().unbind(), True))
+
+
+COMPRESSORS = {
+    "threshold_db": (-30.0, 0.0),
+    "ratio": (1.0, 20.0),
+    "attack_ms": (0.1, 30.0),
+    "release_ms": (0.1, 300.0),
+    "knee_db": (0.0, 12.0),
+    "makeup_db": (-6.0, 12.0),
+}
+
+
+def compressor_settings(items: int, seed: int = 0) -> dict[str, Tensor]:
+    """[B, 1, 1] each; the first item stands at the low end of every range: ratio 1, knee 0, ..."""
+    u = torch.rand(6, items, 1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    u[:, 0] = 0.0
+    return {k: low + (high - low) * v for (k, (low, high)), v in zip(COMPRESSORS.items(), u, strict=True)}
+
+
+def bursts(items: int, channels: int, samples: int, seed: int = 0) -> Tensor:
+    """Loud, quiet, below the floor of the detector."""
+    envelope = torch.tensor([0.5, 0.02, 1e-6]).repeat_interleave(max(samples // 7, 1))
+    return noise(items, channels, samples, seed=seed) * envelope.repeat(3)[:samples]
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 1, 5001), (5, 2, 3000), (8, 1, 2048), (2, 3, 1), (3, 1, 67)], ids=str)
+def test_compressors_agree_in_sound_and_in_all_gradients(shape, threads):
+    x, settings = bursts(*shape), compressor_settings(shape[0])
+
+    def run(x, *values):
+        return dynamics.compressor(x, 44_100, **dict(zip(settings, values, strict=True)))
+
+    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
+    assert_tiers_agree(run, x.float(), *(s.float() for s in settings.values()), rtol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("keys", [1, 3])
+@pytest.mark.parametrize("lookahead", [0, 30])
+def test_a_sidechain_agrees_in_sound_and_in_all_gradients(keys, lookahead):
+    x, key, settings = bursts(3, 2, 2000), bursts(3, keys, 2000, seed=1), compressor_settings(3)
+
+    def run(x, key, *values):
+        controls = dict(zip(settings, values, strict=True))
+        return dynamics.compressor(x, 44_100, key=key, lookahead=lookahead, **controls)
+
+    assert_tiers_agree(run, x, key, *settings.values(), rtol=1e-8)
+
+
+@needs_compiler
+def test_the_gain_of_a_compressor_agrees_with_settings_shared_by_all_items():
+    x, settings = bursts(5, 2, 2000), {k: v[-1:] for k, v in compressor_settings(5).items()}
+    del settings["makeup_db"]
+
+    def run(x, *values):
+        return dynamics.compressor_gain_db(x, 44_100, **dict(zip(settings, values, strict=True)))
+
+    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
+
+
+@needs_compiler
+def test_channels_that_are_equally_loud_share_the_gradient():
+    x, settings = bursts(2, 1, 1000).repeat(1, 2, 1), compressor_settings(2)
+    x[:, 1] *= -1.0
+    assert_tiers_agree(lambda x: dynamics.compressor(x, 44_100, **settings), x)
+
+
+@needs_compiler
+def test_simple_compressors_agree():
+    x, settings = bursts(4, 2, 3000), compressor_settings(4)
+    settings["time_ms"] = settings.pop("attack_ms")
+    del settings["release_ms"]
+
+    def run(x, *values):
+        return dynamics.simple_compressor(x, 44_100, **dict(zip(settings, values, strict=True)))
+
+    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
+
+
+@needs_compiler
+def test_levels_are_right_from_the_floor_to_far_above_full_scale():
+    level_db = torch.linspace(-100.0, 300.0, 4001, dtype=torch.float64)
+    knobs = {
+        k: torch.full((1, 1, 1), v, dtype=torch.float64)
+        for k, v in dict(threshold_db=-200.0, ratio=2.0, attack_ms=1e-4, release_ms=1e-4, knee_db=0.0).items()
+    }
+    gain_db = dynamics.compressor_gain_db((10.0 ** (level_db / 20.0))[None, None], 44_100, **knobs)[0, 0]
+    torch.testing.assert_close(gain_db, -0.5 * (level_db.clamp(min=-80.0) + 200.0), rtol=0.0, atol=1e-11)
+
+
+@needs_compiler
+def test_a_broken_item_of_a_compressor_leaves_the_others_alone():
+    x, settings = bursts(3, 2, 900), compressor_settings(3, seed=1)
+    clean = dynamics.compressor(x, 44_100, **settings)
+    x[1, 1, 400] = torch.nan
+    y = dynamics.compressor(x, 44_100, **settings)
+    assert y[1, :, 400:].isnan().all()
+    assert torch.equal(y[[0, 2]], clean[[0, 2]]) and torch.equal(y[1, :, :400], clean[1, :, :400])
+
+
+@needs_compiler
+def test_the_operator_of_the_compressor_keeps_the_rules_of_torch():
+    settings = torch.tensor([[-20.0, 0.75, 6.0, 0.9, 0.99, 3.0]], dtype=torch.float64).repeat(3, 1)
+    for x, itself in ((noise(3, 2, 100), False), (None, True), (None, False)):
+        inputs = noise(3, 1, 100, seed=1), x, settings.clone(), -80.0, itself, True
+        torch.library.opcheck(torch.ops.difffx.compress.default, inputs)

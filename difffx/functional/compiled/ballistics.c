@@ -1,9 +1,6 @@
-/* Attack and release, forward and back, in double precision.
+/* Attack and release, forward and back, in double precision. */
 
-One step is the larger of two rising straight lines where attack is the faster, else the smaller: the same, upside
-down. So a lane keeps the faster pole, the slower pole, and the sign by which it turns its row. */
-
-#include "lanes.h"
+#include "follower.h"
 
 struct job {
     int64_t rows, samples, groups, blocks, type;
@@ -14,82 +11,52 @@ struct job {
     double *grad_attack, *grad_release, *grad_initial;
 };
 
-struct follower {
-    struct lane lanes[LANES];
-    vec fast, slow, turn, state;
-};
-
 static int64_t first_row(const struct job *job, int64_t group) {
     return group * ((job->rows + job->groups - 1) / job->groups);
 }
 
-static struct follower place(const struct job *job, int64_t group) {
+static struct follower place(const struct job *job, int64_t group, struct lane *lanes) {
     struct follower f = {.turn = splat(1.0)};
     int64_t first = first_row(job, group), end = first_row(job, group + 1);
     for (int l = 0; l < LANES; l++) {
         int64_t row = first + l;
-        if (row >= end || row >= job->rows) continue;
-        double attack = job->attack[row], release = job->release[row];
-        f.lanes[l] = (struct lane){row * job->samples, job->samples};
-        f.turn[l] = attack > release ? -1.0 : 1.0;
-        f.fast[l] = attack > release ? release : attack;
-        f.slow[l] = attack > release ? attack : release;
-        f.state[l] = job->initial[row] * f.turn[l];
+        int there = row < end && row < job->rows;
+        lanes[l] = (struct lane){there ? row * job->samples : 0, there ? job->samples : 0};
+        if (there) set_follower(&f, l, job->attack[row], job->release[row], job->initial[row]);
     }
     return f;
 }
 
-INLINE vec follow(const struct follower *f, vec state, vec u) {
-    return larger(f->fast * state + (1.0 - f->fast) * u, f->slow * state + (1.0 - f->slow) * u);
-}
-
 static void forward_group(void *argument, int64_t group) {
     struct job *job = argument;
-    struct follower f = place(job, group);
-    vec block[BLOCK], state = f.state;
+    struct lane lanes[LANES];
+    struct follower f = place(job, group, lanes);
+    vec block[BLOCK];
     for (int64_t b = 0; b < job->blocks; b++) {
-        if (job->kept) memcpy(job->kept + (group * job->blocks + b) * LANES, &state, sizeof state);
-        load_block(block, job->u, job->type, f.lanes, b * BLOCK);
-        for (int n = 0; n < BLOCK; n++) {
-            state = follow(&f, state, f.turn * block[n]);
-            block[n] = f.turn * state;
-        }
-        store_block(block, job->y, job->type, f.lanes, b * BLOCK);
+        if (job->kept) memcpy(job->kept + (group * job->blocks + b) * LANES, &f.state, sizeof f.state);
+        load_block(block, job->u, job->type, lanes, b * BLOCK);
+        follow_block(&f, block);
+        store_block(block, job->y, job->type, lanes, b * BLOCK);
     }
 }
 
 static void backward_group(void *argument, int64_t group) {
     struct job *job = argument;
-    struct follower f = place(job, group);
-    vec u[BLOCK], before[BLOCK], block[BLOCK], handed = {0}, by_fast = {0}, by_slow = {0};
+    struct lane lanes[LANES];
+    struct follower f = place(job, group, lanes);
+    vec block[BLOCK], u[BLOCK], before[BLOCK];
     for (int64_t b = job->blocks - 1; b >= 0; b--) {
-        vec state;
-        memcpy(&state, job->kept + (group * job->blocks + b) * LANES, sizeof state);
-        load_block(u, job->u, job->type, f.lanes, b * BLOCK);
-        for (int n = 0; n < BLOCK; n++) {
-            before[n] = state;
-            u[n] *= f.turn;
-            state = follow(&f, state, u[n]);
-        }
-        load_block(block, job->grad, job->type, f.lanes, b * BLOCK);
-        for (int n = BLOCK - 1; n >= 0; n--) {
-            mask rising = u[n] > before[n];
-            vec pole = choose(rising, f.fast, f.slow), adjoint = f.turn * block[n] + handed;
-            vec by_pole = adjoint * (before[n] - u[n]);
-            vec up = (vec)(rising & (mask)by_pole);
-            by_fast += up;
-            by_slow += by_pole - up;
-            handed = pole * adjoint;
-            block[n] = f.turn * (adjoint - handed);
-        }
-        if (job->grad_u) store_block(block, job->grad_u, job->type, f.lanes, b * BLOCK);
+        memcpy(&f.state, job->kept + (group * job->blocks + b) * LANES, sizeof f.state);
+        load_block(block, job->u, job->type, lanes, b * BLOCK);
+        follow_block_again(&f, block, u, before);
+        load_block(block, job->grad, job->type, lanes, b * BLOCK);
+        follow_block_back(&f, block, u, before);
+        store_block(block, job->grad_u, job->type, lanes, b * BLOCK);
     }
     for (int l = 0; l < LANES; l++) {
-        if (!f.lanes[l].count) continue;
         int64_t row = first_row(job, group) + l;
-        job->grad_attack[row] = f.turn[l] > 0 ? by_fast[l] : by_slow[l];
-        job->grad_release[row] = f.turn[l] > 0 ? by_slow[l] : by_fast[l];
-        job->grad_initial[row] = f.turn[l] * handed[l];
+        if (lanes[l].count)
+            gradients_of(&f, l, job->grad_attack + row, job->grad_release + row, job->grad_initial + row);
     }
 }
 
@@ -104,7 +71,7 @@ int difffx_attack_release(int64_t rows, int64_t samples, int64_t groups, int64_t
     return 0;
 }
 
-/* grad [rows, samples] -> grad_u, if not null, and [rows] for each of the settings. */
+/* grad [rows, samples] -> grad_u, and [rows] for each of the settings. */
 int difffx_attack_release_backward(int64_t rows, int64_t samples, int64_t groups, int64_t type, const double *attack,
                                    const double *release, const double *initial, const void *u, const void *grad,
                                    double *kept, void *grad_u, double *grad_attack, double *grad_release,

@@ -17,6 +17,7 @@
 
 typedef double vec __attribute__((vector_size(8 * LANES)));
 typedef int64_t mask __attribute__((vector_size(8 * LANES)));
+typedef uint64_t umask __attribute__((vector_size(8 * LANES)));
 typedef float vec32 __attribute__((vector_size(4 * LANES)));
 
 #if defined(__clang__)
