@@ -93,3 +93,67 @@ def test_gradients_of_a_gain_curve_equal_finite_differences():
     x = noise(2, 2, 9, dtype=torch.float64).requires_grad_()
     gain_db = (6 * noise(2, 1, 4, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, g: levels.gain(x, gain_db=g), (x, gain_db))
+
+
+def test_polarity_turns_the_chosen_channels_upside_down():
+    x = noise(1, 2, 50)
+    upside = torch.ones(1, 1, 1)
+    torch.testing.assert_close(levels.polarity(x, invert=upside), -x)
+    left = levels.polarity(x, invert=upside, channel="left")
+    torch.testing.assert_close(left, torch.cat((-x[:, :1], x[:, 1:]), 1))
+    right = levels.polarity(x, invert=upside, channel="right")
+    torch.testing.assert_close(right, torch.cat((x[:, :1], -x[:, 1:]), 1))
+    assert levels.polarity(x, invert=upside / 2).abs().max() == 0
+
+
+SHAPES = {
+    "linear": lambda u: u,
+    "equal_power": lambda u: math.sin(math.pi * u / 2),
+    "s_curve": lambda u: (1 - math.cos(math.pi * u)) / 2,
+    "exponential": lambda u: (10 ** (3 * u) - 1) / 999,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fade_is_silent_first_and_full_after_its_time(shape):
+    ones = torch.ones(2, 1, 500, dtype=torch.float64)
+    fade_ms = torch.tensor([100.0, 300.0], dtype=torch.float64).view(2, 1, 1)
+    y = levels.fade_in(ones, 1000, fade_ms=fade_ms, shape=shape)
+    for item, samples in enumerate((100, 300)):
+        expected = [SHAPES[shape](min(n / samples, 1.0)) for n in range(500)]
+        torch.testing.assert_close(y[item, 0], torch.tensor(expected, dtype=torch.float64))
+    backwards = levels.fade_out(ones, 1000, fade_ms=fade_ms, shape=shape)
+    torch.testing.assert_close(backwards, y.flip(-1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_to_the_length_of_a_fade_is_exact(shape):
+    x = noise(2, 1, 9, dtype=torch.float64).requires_grad_()
+    fade_ms = torch.tensor([5.3, 30.0], dtype=torch.float64).view(2, 1, 1).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, fade_ms: levels.fade_out(x, 1000, fade_ms=fade_ms, shape=shape), (x, fade_ms)
+    )
+
+
+def test_an_equal_power_fade_out_and_in_keep_the_power():
+    ones, fade_ms = torch.ones(1, 1, 101, dtype=torch.float64), torch.full((1, 1, 1), 100.0)
+    out = levels.fade_out(ones, 1000, fade_ms=fade_ms, shape="equal_power")
+    into = levels.fade_in(ones, 1000, fade_ms=fade_ms, shape="equal_power")
+    torch.testing.assert_close(out.square() + into.square(), ones)
+
+
+@pytest.mark.parametrize("law", ["linear", "equal_power"])
+def test_a_crossfade_begins_with_one_sound_and_ends_with_the_other(law):
+    a, b = noise(1, 2, 101), noise(1, 1, 101).roll(7)
+    y = levels.crossfade(a, b, position=torch.tensor([[[0.0, 1.0]]]), law=law)
+    torch.testing.assert_close(y[..., 0], a[..., 0])
+    torch.testing.assert_close(y[..., -1], b[..., -1].expand(1, 2))
+    share = 0.5 if law == "linear" else 0.5**0.5
+    torch.testing.assert_close(y[..., 50], share * (a + b)[..., 50])
+
+
+def test_the_offset_dies_away_and_the_sound_stays():
+    tone = torch.sin(2 * math.pi * 1000 * torch.arange(44_100, dtype=torch.float64) / 44_100).view(1, 1, -1)
+    y = levels.without_dc(tone + 0.5, 44_100)[..., -4410:]
+    assert y.mean().abs() < 1e-4
+    torch.testing.assert_close(y.square().mean().sqrt().item(), 0.5**0.5, rtol=1e-3, atol=0)
