@@ -1,4 +1,4 @@
-"""Effects that a slow oscillator moves: delays that swing, levels that swing, a carrier that multiplies.
+"""Effects that a slow oscillator moves: delays that swing, levels that swing, a carrier; and the auto-wah.
 
 Every moving delay runs from delay_ms, its shortest, to delay_ms + depth_ms, its longest: it is never
 negative, so nothing is heard before it is played. `phase`, in cycles, says where in its swing the sound
@@ -10,10 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from difffx.functional.ballistics import attack_release
 from difffx.functional.control import at_audio_rate
 from difffx.functional.delays import blend, fractional_delay, ms_to_samples
 from difffx.functional.feedback_delays import moving_feedback_line
 from difffx.functional.lfo import lfo
+from difffx.functional.svf import svf
+from difffx.functional.units import db_to_amplitude, ms_to_pole
 
 
 def chorus(
@@ -151,6 +154,41 @@ def ring_modulator(
     """
     carrier = lfo(x.shape[-1], sample_rate, rate_hz=frequency_hz, phase=phase, shape=shape)
     return blend(x, x * carrier.to(x.dtype), mix)
+
+
+def auto_wah(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    frequency_hz: Tensor,
+    range_octaves: Tensor,
+    sensitivity_db: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    q: Tensor,
+    mix: Tensor,
+) -> Tensor:
+    """A resonance that opens as you play louder.
+
+    x                      [B, C, T]
+    frequency_hz           [B, 1, F]  where the resonance rests while it is quiet
+    range_octaves          [B, 1, F]  how far it opens; below 0 it closes
+    sensitivity_db         [B, 1, 1]  gain before the follower: level 1 after it is wide open
+    attack_ms, release_ms  [B, 1, 1]  63 % of the way up, and back
+    q                      [B, 1, F]  how sharply it rings
+    mix                    [B, 1, F]  0: dry; 1: the resonance alone
+    returns                [B, C, T]  all controls may be [1, 1, F]
+
+    One follower for all channels, of the loudest of them, with branching attack and release; what it says
+    above 1 is 1. The band-pass is 0 dB at its center, held below 0.49 of the sample rate, and moves each
+    sample. Both recursions are exact: `attack_release`, `low_and_band`.
+    """
+    attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
+    level = x.abs().amax(1, keepdim=True).double() * db_to_amplitude(sensitivity_db.double())
+    opened = attack_release(level, attack, release).clamp(max=1.0)
+    rest_hz, octaves = (at_audio_rate(k.double(), x.shape[-1]) for k in (frequency_hz, range_octaves))
+    center_hz = rest_hz * torch.exp2(octaves * opened)
+    return blend(x, svf(x, sample_rate, kind="band_pass", frequency_hz=center_hz, q=q), mix)
 
 
 def _swing(

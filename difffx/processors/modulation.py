@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from difffx.functional import lfo, modulation
+from difffx.functional import lfo, modulation, phaser
 from difffx.params import Param
 from difffx.processors.base import Processor
 
@@ -168,3 +168,53 @@ class RingModulator(_Modulated):
 
     def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
         return modulation.ring_modulator(x, self.sample_rate, shape=self.shape, **knobs)
+
+
+class Phaser(_Modulated):
+    """A few notches that wander.
+
+    stages   all-pass filters, two for each notch
+    shape    of the oscillator: sine, triangle, saw or square
+    """
+
+    params = (
+        Param("rate_hz", 0.05, 5.0, default=0.4, scale="log", dynamic=True),
+        Param("frequency_hz", 200.0, 3_000.0, default=800.0, scale="log", dynamic=True),
+        Param("depth_octaves", 0.0, 3.0, default=1.5, dynamic=True),
+        PHASE,
+        Param("feedback", -0.9, 0.9, default=0.3),
+        Param("mix", 0.0, 1.0, default=0.5, dynamic=True),
+    )
+
+    def __init__(
+        self,
+        sample_rate: int,
+        stages: int = 4,
+        shape: str = "sine",
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__(sample_rate, shape, ranges)
+        if stages < 1:
+            raise ValueError(f"Phaser: stages must be at least 1, got {stages}")
+        self.stages = stages
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return phaser.phaser(x, self.sample_rate, stages=self.stages, shape=self.shape, **knobs)
+
+
+class AutoWah(Processor):
+    """A resonance that opens as you play louder."""
+
+    params = (
+        Param("frequency_hz", 100.0, 1_000.0, default=350.0, scale="log", dynamic=True),
+        Param("range_octaves", -2.0, 4.0, default=2.5, dynamic=True),
+        Param("sensitivity_db", 0.0, 30.0, default=9.0),
+        Param("attack_ms", 1.0, 50.0, default=5.0, scale="log"),
+        Param("release_ms", 20.0, 1_000.0, default=150.0, scale="log"),
+        Param("q", 0.7, 12.0, default=4.0, scale="log", dynamic=True),
+        Param("mix", 0.0, 1.0, default=1.0, dynamic=True),
+    )
+    neutral: ClassVar = {"mix": 0.0}
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        return modulation.auto_wah(x, self.sample_rate, **knobs)
