@@ -1,10 +1,9 @@
-"""The recursion of delay lines that feed each other through a matrix, each with a first-order filter behind it."""
+"""The recursion of delay lines that feed each other through a matrix, a first-order filter behind each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,24 +19,25 @@ def delay_network(x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[i
     x         [B, C, T]
     matrix    [B or 1, N + C', N + C]  columns: the N lines' ends, then the inputs; rows: the N lines'
                                        starts, then the outputs
-    filters   [B or 1, N, 3]           b0, b1, p: end[n] = b0 w[n] + b1 w[n-1], w[n] = start[n - delay] + p w[n-1]
+    filters   [B or 1, N, 3]           b0, b1, p: w[n] = start[n - delay] + p w[n-1] and
+                                       end[n] = b0 w[n] + b1 w[n-1]
     delays    N whole numbers of samples, 1 or more
     returns   [B, C', T] in the type of x, from silence
 
-    Exact, whatever the decay: nothing is truncated, nothing wraps around; float64 inside. The network is stable if
-    the filters' gain never exceeds 1 and the N x N part of the matrix is orthogonal.
+    Exact, whatever the decay: nothing is truncated, nothing wraps around; float64 inside. The network is
+    stable if the filters' gain never exceeds 1 and the N x N part of the matrix is orthogonal.
 
-    One step of a loop takes all lines as far as the shortest delay: what they will hear is already in the lines.
-    Inside a step a filter's pole is a product of ever longer two-tap filters, log2(step) of them or fewer where
-    the pole forgets sooner. The gradient runs the transposed network backward in time with the same loop. Cost
-    O((N + C')(N + C) + N log2(step)) a sample; for the gradient it keeps N values a sample, in the type of x.
-    The gradients are to x, matrix and filters, once.
+    One step of a loop takes all lines as far as the shortest delay, for what they will hear is already in the
+    lines. Inside a step a filter's pole is a product of ever longer two-tap filters, log2(step) of them or
+    fewer where the pole forgets sooner. The gradient runs the transposed network backward in time, in the
+    same loop; to x, matrix and filters, once. Cost O((N + C')(N + C) + N log2(step)) a sample; for the
+    gradient it keeps N values a sample, in the type of x, and needs as many again.
     """
     lines = len(delays)
     if x.ndim != 3 or filters.shape[1:] != (lines, 3) or min(delays, default=0) < 1:
         raise ValueError(
-            f"delay_network: expected x [B, C, T], filters [B or 1, N, 3] and N delays of a sample or more, got "
-            f"{tuple(x.shape)}, {tuple(filters.shape)} and {list(delays)}"
+            f"delay_network: expected x [B, C, T], filters [B or 1, N, 3] and N delays of a sample or more, "
+            f"got {tuple(x.shape)}, {tuple(filters.shape)} and {list(delays)}"
         )
     if matrix.ndim != 3 or matrix.shape[1] <= lines or matrix.shape[2] != lines + x.shape[1]:
         raise ValueError(
@@ -53,7 +53,7 @@ def delay_network(x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[i
 def _network(
     x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """x [B, C, T], matrix [B, N + C', N + C], filters [B, N, 3] -> outputs [B, C', T] and, if kept, w [B, N, T]."""
+    """matrix and filters one for each item, float64 -> outputs [B, C', T] and w [B, N, T], empty if not kept."""
     return _run(x, matrix, filters, delays, keep)
 
 
@@ -101,7 +101,7 @@ def _(grad: Tensor, x: Tensor, matrix: Tensor, filters: Tensor, w: Tensor, delay
 
 
 def _products(a: Tensor, b: Tensor, count: int) -> list[Tensor]:
-    """a [B, I, T], b [B, J, up to T] -> sums of a[n + d] b[n] for each d below the count, [B, I, J] in float64."""
+    """a [B, I, T], b [B, J, up to T] -> for each d below the count the sum of a[n + d] b[n], [B, I, J]."""
     sums = []
     with torch.autocast(a.device.type, enabled=False):
         for late in range(count):
@@ -159,7 +159,7 @@ def _run(
 
 
 class _Ring:
-    """What is in the lines: a step is read where every line's delay has run out, and written that delay later.
+    """What is in the lines: a step is read where each line's delay has run out, and written that much later.
 
     starts   [B, N, step], where the loop leaves what enters the lines
     phases   views [B, N, step] of the step to be read; they come round again

@@ -1,0 +1,252 @@
+"""Reverberation made of delay lines: the feedback delay network, and combs behind all-passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from difffx.functional.delay_network import delay_network
+from difffx.functional.delays import blend, fractional_delay, ms_to_samples
+from difffx.functional.reverb import SIXTY_DB, across, once
+
+HIGHEST = 0.49
+"""Damping frequencies stop at this share of the sample rate."""
+
+COMBS = (1116, 1188, 1277, 1356, 1422, 1491, 1557, 1617)
+ALL_PASSES = (225, 341, 441, 556)
+SPREAD = 23
+"""Freeverb's delays in samples at 44.1 kHz; the right side's combs are longer by SPREAD."""
+
+
+def feedback_delay_network(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    decay_low_s: Tensor,
+    decay_high_s: Tensor,
+    damping_hz: Tensor,
+    diffusion: Tensor,
+    predelay_ms: Tensor,
+    width: Tensor,
+    mix: Tensor,
+    delays: Sequence[int],
+    scattering: Tensor,
+) -> Tensor:
+    """A room: echoes that meet and multiply, the treble fading at its own pace.
+
+    x             [B, 1 or 2, T]
+    decay_low_s   [B, 1, 1]  seconds until the bass is 60 dB down
+    decay_high_s  [B, 1, 1]  the same for the treble; may be longer
+    damping_hz    [B, 1, 1]  between the two, where 1 / decay is their mean; held at 0.49 of the sample rate
+    diffusion     [B, 1, 1]  0: every echo returns to its own line; 1: all lines feed all others
+    predelay_ms   [B, 1, 1]  besides the shortest of the delays; fractional
+    width         [B, 1, 1]  0: the same from both sides
+    mix           [B, 1, F]  0 is the sound, 1 the reverberation
+    delays        N whole numbers of samples, such as `delay_lengths` gives
+    scattering    [N, N]     skew-symmetric, such as `scattering` gives: the lines mix by the rotation
+                             exp(diffusion * scattering)
+    returns       [B, 2, T]
+
+    Exact in the time domain for any decay, in float64; `delay_network` tells cost and memory. A low steady
+    sound keeps its power on average, whatever the decay. All controls may be [1, 1, 1]. The left channel
+    enters every other line, the right one the lines between; the sides hear all lines, with different signs.
+    Jot, Chaigne (1991), with first-order shelves (`decay_shelves`) for absorption.
+    """
+    filters = decay_shelves(decay_low_s, decay_high_s, damping_hz, delays, sample_rate)
+    feedback = torch.matrix_exp(diffusion.double() * scattering.double())  # [B, N, N]
+    into, out_of = _sides(len(delays), x.device)
+    loss = decay_gains(decay_low_s, delays, sample_rate).square().mean(1, keepdim=True)
+    out_of = out_of * (1.0 - loss).sqrt().unsqueeze(2)
+    x_late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
+    into = into if x_late.shape[1] == 2 else into.sum(1, keepdim=True)
+    wet = delay_network(x_late, _system(feedback, into, out_of), filters, delays)
+    return blend(x, across(wet, width), mix)
+
+
+def freeverb(
+    x: Tensor,
+    sample_rate: int,
+    *,
+    decay_s: Tensor,
+    damping_hz: Tensor,
+    diffusion: Tensor,
+    predelay_ms: Tensor,
+    width: Tensor,
+    mix: Tensor,
+    size: float = 1.0,
+) -> Tensor:
+    """The classic of free software: dense, metallic, cheap.
+
+    x            [B, 1 or 2, T]
+    decay_s      [B, 1, 1]  seconds until the bass is 60 dB down, in every comb
+    damping_hz   [B, 1, 1]  where an echo loses 3 dB each time around; held at 0.49 of the sample rate
+    diffusion    [B, 1, 1]  0..1 (not 1): gain of the all-passes, which smear each echo
+    predelay_ms  [B, 1, 1]  besides the shortest comb; fractional
+    width        [B, 1, 1]  0: the same from both sides
+    mix          [B, 1, F]  0 is the sound, 1 the reverberation
+    size         scales all delays
+    returns      [B, 2, T]
+
+    Four Schroeder all-passes, then eight combs a side with a one-pole filter in their loops, added with
+    alternating signs. Exact, in float64. Unlike Jezar's original (2000) the all-passes are true ones and
+    stand first, and the feedback follows the length of the comb, so that all of them decay alike.
+    """
+    scale = size * sample_rate / 44_100
+    late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
+    for delay in ALL_PASSES:
+        late = schroeder_all_pass(late, diffusion, max(round(scale * delay), 1))
+    sides = []
+    for side in (0, 1):
+        combs = [max(round(scale * (delay + side * SPREAD)), 1) for delay in COMBS]
+        gains = decay_gains(decay_s, combs, sample_rate)
+        filters = _one_pole_filters(gains, damping_hz, sample_rate)
+        signs = 1.0 - 2.0 * (torch.arange(len(combs), device=x.device) % 2)
+        out_of = (signs * ((1.0 - gains.square()) / len(combs)).sqrt()).unsqueeze(1)
+        lines = torch.eye(len(combs), dtype=out_of.dtype, device=x.device)
+        matrix = _system(lines.unsqueeze(0), out_of.new_ones(len(combs), 1), out_of)
+        sides.append(
+            delay_network(late[:, side : side + 1] if late.shape[1] == 2 else late, matrix, filters, combs)
+        )
+    return blend(x, across(torch.cat(sides, 1), width), mix)
+
+
+def decay_gains(decay_s: Tensor, delays: Sequence[int], sample_rate: int) -> Tensor:
+    """What a line must multiply by so that the level falls 60 dB in decay_s: [B, 1, 1] -> [B, N], float64."""
+    seconds = torch.tensor(delays, dtype=torch.float64, device=decay_s.device) / sample_rate
+    return torch.exp(-SIXTY_DB * seconds / decay_s.double().squeeze(2))
+
+
+def decay_shelves(
+    decay_low_s: Tensor, decay_high_s: Tensor, damping_hz: Tensor, delays: Sequence[int], sample_rate: int
+) -> Tensor:
+    """A first-order shelf for each line that makes bass and treble decay in their own times.
+
+    decay_low_s, decay_high_s, damping_hz   [B or 1, 1, 1]
+    returns                                 [B or 1, N, 3]: b0, b1, pole for `delay_network`, float64
+
+    Exact at 0 Hz, at half the sample rate and at damping_hz, where the gain in dB is the mean of both, so
+    that all lines agree there; between these they agree closely, the lines being short against the decays.
+    The gain never leaves the span between the two, which are below 1: the network is stable at any setting.
+    """
+    low, high = (decay_gains(decay_s, delays, sample_rate) for decay_s in (decay_low_s, decay_high_s))
+    ratio, mean = (high / low).sqrt(), (high * low).sqrt()
+    tangent = _half_angle(damping_hz, sample_rate).tan()
+    b0, b1, pole = torch.broadcast_tensors(
+        (high + mean * tangent) / (1.0 + ratio * tangent),
+        (mean * tangent - high) / (1.0 + ratio * tangent),
+        (1.0 - ratio * tangent) / (1.0 + ratio * tangent),
+    )
+    return torch.stack((b0, b1, pole), -1)
+
+
+def delay_lengths(
+    lines: int, sample_rate: int, size: float = 1.0, shortest_ms: float = 22.6, longest_ms: float = 47.6
+) -> list[int]:
+    """Prime numbers of samples, no two alike, in about equal ratios from the shortest to the longest."""
+    lengths: list[int] = []
+    for k in range(lines):
+        wanted_ms = size * shortest_ms * (longest_ms / shortest_ms) ** (k / max(lines - 1, 1))
+        wanted = wanted_ms * sample_rate / 1000.0
+        length = max(round(wanted), 2)
+        while length in lengths or any(length % d == 0 for d in range(2, math.isqrt(length) + 1)):
+            length += 1
+        lengths.append(length)
+    return lengths
+
+
+def scattering(lines: int) -> Tensor:
+    """The skew-symmetric matrix whose exponential spreads each line over all the others: [N, N], float64.
+
+    1 above the diagonal, -1 below, at the scale at which the largest entry of the rotation is smallest.
+    """
+    ones = torch.ones(lines, lines, dtype=torch.float64)
+    skew = ones.triu(1) - ones.tril(-1)
+    scales = torch.linspace(0.2, 4.0, 96, dtype=torch.float64).reshape(-1, 1, 1)
+    return skew * scales[torch.matrix_exp(scales * skew).abs().amax((1, 2)).argmin()]
+
+
+def schroeder_all_pass(x: Tensor, gain: Tensor, delay: int) -> Tensor:
+    """Echoes of echoes, every frequency at its level.
+
+    x         [B, C, T]
+    gain      [B or 1, 1, 1]  below 1
+    returns   [B, C, T]       v[n - delay] - gain v[n] with v[n] = x[n] + gain v[n - delay], from silence
+
+    Exact, in blocks of `delay`; float64 inside.
+    """
+    return _AllPass.apply(x, gain.double(), delay)
+
+
+class _AllPass(torch.autograd.Function):
+    """x [B, C, T], gain [B or 1, 1, 1] float64."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gain: Tensor, delay: int) -> Tensor:
+        v = _comb(x, gain, delay)
+        ctx.save_for_backward(v.to(x.dtype), gain)
+        ctx.delay = delay
+        return _answer(v, gain, delay).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        v, gain = ctx.saved_tensors
+        delay = ctx.delay
+        adjoint = _comb(grad.flip(-1), gain, delay)
+        by_x = _answer(adjoint, gain, delay).to(grad.dtype).flip(-1)
+        # dy/dgain is -v and the all-pass's answer to v[n - delay]: by_x is what grad is to the latter
+        early = v[..., : max(v.shape[-1] - delay, 0)]
+        by_gain = (by_x[..., delay:] * early).sum((1, 2), keepdim=True, dtype=torch.float64)
+        by_gain = by_gain - (grad * v).sum((1, 2), keepdim=True, dtype=torch.float64)
+        return by_x, by_gain.sum_to_size(gain.shape), None
+
+
+def _comb(x: Tensor, gain: Tensor, delay: int) -> Tensor:
+    """v[n] = x[n] + gain v[n - delay], float64."""
+    samples = x.shape[-1]
+    delay = min(delay, samples)
+    rows = -(-samples // delay)
+    fresh = pad(x.double(), (0, rows * delay - samples)).unflatten(-1, (rows, delay)).unbind(2)
+    blocks = [fresh[0]]
+    for now in fresh[1:]:
+        blocks.append(torch.addcmul(now, gain, blocks[-1]))
+    return torch.cat(blocks, -1)[..., :samples]
+
+
+def _answer(v: Tensor, gain: Tensor, delay: int) -> Tensor:
+    """v[n - delay] - gain v[n]."""
+    return pad(v, (delay, 0))[..., : v.shape[-1]] - gain * v
+
+
+def _one_pole_filters(gains: Tensor, damping_hz: Tensor, sample_rate: int) -> Tensor:
+    """gains [B, N] at 0 Hz, 3 dB less at damping_hz [B, 1, 1] -> [B, N, 3] as for `delay_network`."""
+    bend = 2.0 * _half_angle(damping_hz, sample_rate).sin().square()  # 1 - cos of the whole angle
+    pole = 1.0 + bend - (bend * (bend + 2.0)).sqrt()
+    b0, pole = torch.broadcast_tensors(gains * (1.0 - pole), pole)
+    return torch.stack((b0, torch.zeros_like(b0), pole), -1)
+
+
+def _half_angle(frequency_hz: Tensor, sample_rate: int) -> Tensor:
+    """[B, 1, 1] -> [B, 1], float64."""
+    return frequency_hz.double().squeeze(2).clamp(max=HIGHEST * sample_rate) * (math.pi / sample_rate)
+
+
+def _sides(lines: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How left and right enter the lines, [N, 2], and leave them, [2, N], float64."""
+    k = torch.arange(lines, device=device)
+    into = torch.stack((1 - k % 2, k % 2), 1) * (1 - 2 * (k // 2 % 2)).unsqueeze(1)
+    out_of = torch.stack((torch.ones_like(k), 1 - 2 * (k % 2)))
+    return into.double(), out_of.double() / math.sqrt(lines)
+
+
+def _system(feedback: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
+    """[B or 1, N, N], [N, C], [B or 1, C', N] -> the matrix of `delay_network`, nothing passing by the lines."""
+    batch = max(feedback.shape[0], out_of.shape[0])
+    starts = torch.cat((feedback, into.expand(feedback.shape[0], -1, -1)), 2)
+    ends = pad(out_of, (0, into.shape[1]))
+    return torch.cat((starts.expand(batch, -1, -1), ends.expand(batch, -1, -1)), 1)
