@@ -178,6 +178,11 @@ def _shift(x: Tensor, start: Tensor, more: int) -> Tensor:
         for row, source, by in zip(y, x, start.tolist(), strict=True):
             row[more + by :] = source[: max(samples - by, 0)]
         return y
-    now = torch.arange(-more, samples, device=x.device)
+    return _gathered_shift(x, start, more)
+
+
+def _gathered_shift(x: Tensor, start: Tensor, more: int) -> Tensor:
+    """`_shift` where reading `start` would make the device wait."""
+    now = torch.arange(-more, x.shape[1], device=x.device)
     index = (now - start.unsqueeze(1)).clamp_(min=-1).add_(1)
     return pad(x, (1, 0)).gather(1, index)

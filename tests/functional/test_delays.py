@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from difffx.functional import delays
 from difffx.functional.delays import delay, echoes, fractional_delay, ms_to_samples, multi_tap_delay
 from difffx.functional.feedback_delays import (
     feedback_delay,
@@ -310,6 +311,13 @@ def test_gradients_of_long_rows_agree_with_those_of_a_moving_line():
     moving = (moving_feedback_line(x, delay.expand(-1, -1, 9000), feedback) * weight).sum()
     pairs = zip(*(torch.autograd.grad(y, (x, delay, feedback)) for y in (steady, moving)), strict=True)
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in pairs)
+
+
+def test_rows_are_shifted_alike_on_every_device():
+    x, start = noise(4, 30), torch.tensor([0, 7, 29, 500])
+    expected = delays._shift(x, start, 3)
+    assert torch.equal(delays._gathered_shift(x, start, 3), expected)
+    assert not expected[0, :3].any() and torch.equal(expected[1, 10:], x[1, :23]) and not expected[3].any()
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5])
