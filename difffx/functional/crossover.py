@@ -32,7 +32,7 @@ def linkwitz_riley(x: Tensor, sample_rate: int, *, frequency_hz: Tensor) -> Tens
 
 
 def _band_sections(frequency_hz: Tensor, sample_rate: int) -> Tensor:
-    """[B or 1, N - 1, 1] -> [N, B or 1, 2 (N - 1), 6]; where an all-pass has one section, the other is idle."""
+    """[B or 1, N - 1, 1] -> [N, B or 1, 2 (N - 1), 6]; an all-pass needs one section, the other is idle."""
     kinds = filters.low_pass, filters.high_pass, filters.all_pass
     q = torch.full_like(frequency_hz[..., 0], BUTTERWORTH_Q)
     low, high, turned = (kind(frequency_hz[..., 0], q, sample_rate) for kind in kinds)  # [B, N - 1, 6]

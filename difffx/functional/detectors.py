@@ -91,10 +91,27 @@ def hysteresis(u: Tensor, width: Tensor) -> Tensor:
 
 def moving_average(u: Tensor, window: int) -> Tensor:
     """The mean of each sample and the window - 1 before it: u [B, C, T] in float64 -> [B, C, T]."""
-    if window == 1:
-        return u
-    sums = pad(u, (window, 0)).cumsum(-1)
-    return (sums[..., window:] - sums[..., :-window]) / window
+    return u if window == 1 else _MovingAverage.apply(u, window)
+
+
+class _MovingAverage(torch.autograd.Function):
+    """Differences of running sums, ahead for the gradient; u [..., T]."""
+
+    @staticmethod
+    def forward(ctx, u: Tensor, window: int) -> Tensor:
+        ctx.window = window
+        sums = u.cumsum(-1)
+        sums[..., window:] -= sums[..., :-window].clone()
+        return sums.div_(window)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        window, samples = ctx.window, grad.shape[-1]
+        sums = pad(grad.cumsum(-1), (1, 0))
+        stops = sums[..., window:]
+        last = sums[..., -1:].expand(*sums.shape[:-1], samples - stops.shape[-1])
+        return (torch.cat((stops, last), -1) - sums[..., :-1]).div_(window), None
 
 
 class _SlidingMax(torch.autograd.Function):

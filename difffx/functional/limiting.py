@@ -7,7 +7,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import pad
 
 from difffx.functional.control import at_audio_rate
 from difffx.functional.detectors import decaying_peak, loudest, moving_average, sliding_max
@@ -16,8 +16,9 @@ from difffx.functional.units import db_to_amplitude, ms_to_pole
 MARGIN = 1.0 - 2.0**-22
 """What the multiplication by the gain may round up in float32."""
 
-OVERSAMPLING = 4
+OVERSAMPLING = 8
 TAPS = 24
+BLOCK = 32
 
 
 def limiter(
@@ -48,8 +49,8 @@ def limiter(
 
     All that is averaged for sample n is at least d[n], so the ceiling holds for any settings; nothing is cut
     off. The gain looks into the future; the sound is not delayed: in real time this is a latency of
-    `lookahead` samples. True peaks are those of the sound interpolated 4 times, 12 samples to either side;
-    see `interpolated_peak` for what they miss.
+    `lookahead` samples. True peaks are those of the sound interpolated 8 times, 12 samples to either side;
+    see `interpolated_peak` for what they miss. A look-ahead under 1 ms lets them through.
     """
     x = x * db_to_amplitude(at_audio_rate(drive_db, x.shape[-1]))
     ceiling = MARGIN * db_to_amplitude(at_audio_rate(ceiling_db.double(), x.shape[-1]))
@@ -63,23 +64,29 @@ def limiter(
 
 
 def interpolated_peak(x: Tensor) -> Tensor:
-    """The largest magnitude at each sample and at the three points before the next: [B, C, T] -> [B, 1, T].
+    """The largest magnitude at each sample and at the seven points before the next: [B, C, T] -> [B, 1, T].
 
-    A windowed sinc of 24 taps, flat within 0.01 dB up to 0.4 of the sample rate. Four points a sample miss at
-    most 20 log10 cos(pi f / 4) dB of a sine at f times the sample rate: 0.17 dB at 0.25, 0.44 dB at 0.4.
+    A windowed sinc of 24 taps, flat within 0.05 dB up to 0.4 of the sample rate. Eight points a sample miss
+    at most -20 log10 cos(pi f / 8) dB of a sine at f times the sample rate: 0.1 dB at 0.4. Blocks of samples
+    are one product of matrices.
     """
     batch, channels, samples = x.shape
-    kernels = torch.tensor(_interpolators(), dtype=x.dtype, device=x.device).unsqueeze(1)
-    between = conv1d(pad(x.reshape(-1, 1, samples), (TAPS // 2 - 1, TAPS // 2)), kernels).abs().amax(1)
-    return torch.maximum(x.abs(), between.view(batch, channels, samples)).amax(1, keepdim=True)
+    blocks = -(-samples // BLOCK) + 1
+    padded = pad(x, (TAPS // 2 - 1, blocks * BLOCK - samples - TAPS // 2 + 1)).view(-1, blocks, BLOCK)
+    frames = torch.cat((padded[:, :-1], padded[:, 1:, : TAPS - 1]), -1)
+    matrix = torch.tensor(_interpolators(), dtype=x.dtype, device=x.device)
+    between = (frames @ matrix).view(batch * channels, blocks - 1, OVERSAMPLING - 1, BLOCK).abs().amax(2)
+    between = between.view(batch, channels, -1)[..., :samples]
+    return torch.maximum(x.abs(), between).amax(1, keepdim=True)
 
 
 @functools.cache
-def _interpolators() -> tuple[tuple[float, ...], ...]:
-    """For 1/4, 1/2 and 3/4 of the way to the next sample: a sinc under a raised cosine."""
-    kernels = []
+def _interpolators() -> list[list[float]]:
+    """[BLOCK + TAPS - 1, 7 BLOCK]: a sinc under a raised cosine, 1/8 to 7/8 of the way to the next sample."""
+    rows = []
     for phase in range(1, OVERSAMPLING):
         at = [k - (TAPS // 2 - 1) - phase / OVERSAMPLING for k in range(TAPS)]
         taps = [math.sin(math.pi * t) / (math.pi * t) * math.cos(math.pi * t / TAPS) ** 2 for t in at]
-        kernels.append(tuple(tap / sum(taps) for tap in taps))
-    return tuple(kernels)
+        taps = [tap / sum(taps) for tap in taps]
+        rows += [[0.0] * n + taps + [0.0] * (BLOCK - 1 - n) for n in range(BLOCK)]
+    return list(map(list, zip(*rows, strict=True)))

@@ -24,9 +24,9 @@ class Multiband(Processor):
     num_bands   how many bands a single effect works in
     ranges      of crossover_1_hz, ... and of the knobs by their names here, band_1_threshold_db, ...
 
-    The bands of an effect that does nothing add up flat, with the phase turned by all-passes. The ranges of the
-    crossovers touch and do not cross; where custom ones let them, the band between is nearly silent, and the
-    sum is flat even so. All inputs of an effect, sidechains too, are split.
+    The bands of an effect that does nothing add up flat, with the phase turned by all-passes. The ranges of
+    the crossovers touch and do not cross; where custom ones let them, the band between is nearly silent, and
+    the sum is flat even so. All inputs of an effect, sidechains too, are split.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Multiband(Processor):
 
 
 class LinkwitzRiley(Multiband):
-    """A crossover of 24 dB an octave with a fader for each band, as on a DJ's isolator; level faders: flat."""
+    """A crossover of 24 dB an octave with a fader for each band, as on a DJ's isolator; even faders: flat."""
 
     def __init__(
         self, sample_rate: int, num_bands: int = 3, ranges: Mapping[str, Sequence[float]] | None = None
