@@ -297,7 +297,6 @@ def _sizes(u: Tensor, kept: Tensor) -> tuple[int, ...]:
 
 
 def _kept_shape(u: Tensor, keep: bool) -> tuple[int, int]:
-    """[groups of rows, values], see `kept` in ballistics.c; as many groups as threads if there are rows."""
+    """[groups of rows, values], see `kept` in ballistics.c."""
     rows, samples = u.shape
-    groups = max(-(-rows // compiled.LANES), min(rows, torch.get_num_threads()))
-    return groups, -(-samples // compiled.BLOCK) * compiled.LANES if keep else 0
+    return compiled.groups_of(rows), -(-samples // compiled.BLOCK) * compiled.LANES if keep else 0

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from difffx.functional import compiled
+from difffx.functional.compiled import all_pass
 from difffx.functional.control import at_audio_rate
 from difffx.functional.delays import blend
 from difffx.functional.lfo import lfo
@@ -70,9 +72,14 @@ def all_pass_chain(x: Tensor, log_g: Tensor, stages: int, feedback: Tensor | Non
 
     Exact in float64, without a loop over samples. Without feedback each stage is one `first_order_varying`.
     With it the stages and the fed-back sample are one state, run by blocks: from silence, from each unit
-    state, and, once a scan over the blocks has told where each starts, for good.
+    state, and, once a scan over the blocks has told where each starts, for good. On the CPU, where a compiler
+    is found (`compiled`), the recursion itself runs.
     """
     items, channels, samples = x.shape
+    if compiled.serves(x, log_g):
+        share = x.new_zeros(1, 1, 1) if feedback is None else feedback
+        curve, share = log_g.double().expand(items, 1, samples), share.double().expand(items, 1, 1)
+        return all_pass.all_pass_chain(x, curve, share, stages)
     log_g = log_g.double().expand(items, channels, samples).reshape(-1, samples)
     u = x.double().reshape(-1, samples)
     if feedback is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import ballistics, cascade, compiled, dynamics
+from difffx.functional import ballistics, cascade, compiled, dynamics, phaser, svf
 from difffx.functional.compiled import build
 
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
@@ -334,3 +334,44 @@ def test_the_operator_of_the_compressor_keeps_the_rules_of_torch():
     for x, itself in ((noise(3, 2, 100), False), (None, True), (None, False)):
         inputs = noise(3, 1, 100, seed=1), x, settings.clone(), -80.0, itself, True
         torch.library.opcheck(torch.ops.difffx.compress.default, inputs)
+
+
+def sweep(items: int, samples: int, seed: int = 0) -> Tensor:
+    """log tan(pi f / sample rate) from 0.0005 to 0.45 of it, and back in jumps. [B, 1, T]"""
+    u = torch.rand(items, 1, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    slow = (0.5 - 0.5 * torch.cos(torch.linspace(0.0, 20.0, samples, dtype=torch.float64))) * u[..., :1]
+    return torch.log(torch.tan(torch.pi * 0.0005 * 900.0 ** (0.9 * slow + 0.1 * u)))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 1, 3000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
+def test_a_moving_state_variable_filter_agrees_in_both_outputs_and_all_gradients(shape, threads):
+    x, g, k = noise(*shape), sweep(shape[0], shape[2]).exp(), noise(shape[0], 1, shape[2], seed=2).exp()
+
+    def run(x, g, k):
+        return torch.cat(svf.low_and_band(x, g, k), 1)
+
+    assert_tiers_agree(run, x, g, k)
+    assert_tiers_agree(run, x, g[:1], k[..., :1])
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 1, 3000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize("stages", [1, 4, 7])
+def test_a_chain_of_all_passes_agrees_in_sound_and_all_gradients(shape, stages, threads):
+    x, log_g = noise(*shape), sweep(shape[0], shape[2])
+    feedback = torch.linspace(-0.9, 0.95, shape[0], dtype=torch.float64).view(-1, 1, 1)
+    assert_tiers_agree(
+        lambda *inputs: phaser.all_pass_chain(*inputs[:2], stages, inputs[2]), x, log_g, feedback
+    )
+    assert_tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x, log_g[:1])
+    assert_tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x.float(), log_g, rtol=1e-5)
+
+
+@needs_compiler
+def test_the_operator_of_all_passes_keeps_the_rules_of_torch():
+    x, log_g = noise(3, 2, 100), sweep(3, 100)
+    inputs = x.requires_grad_(), log_g, noise(3, 1, 1).tanh(), 3, True
+    torch.library.opcheck(torch.ops.difffx.all_pass_chain.default, inputs)

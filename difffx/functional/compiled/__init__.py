@@ -54,6 +54,11 @@ def serves(*tensors: Tensor) -> bool:
     )
 
 
+def groups_of(rows: int) -> int:
+    """Into how many groups of LANES rows at most work is cut: one for each thread, if rows suffice."""
+    return max(-(-rows // LANES), min(rows, torch.get_num_threads()))
+
+
 def call(name: str, *arguments: int | float | Tensor | None) -> None:
     """Run a C function on tensors, which must be contiguous; it knows how many threads torch may use."""
     pointers = (x.data_ptr() if isinstance(x, Tensor) else x for x in arguments)

@@ -11,25 +11,19 @@ struct job {
     double *grad_attack, *grad_release, *grad_initial;
 };
 
-static int64_t first_row(const struct job *job, int64_t group) {
-    return group * ((job->rows + job->groups - 1) / job->groups);
-}
-
 static struct follower place(const struct job *job, int64_t group, struct lane *lanes) {
     struct follower f = {.turn = splat(1.0)};
-    int64_t first = first_row(job, group), end = first_row(job, group + 1);
-    for (int l = 0; l < LANES; l++) {
-        int64_t row = first + l;
-        int there = row < end && row < job->rows;
-        lanes[l] = (struct lane){there ? row * job->samples : 0, there ? job->samples : 0};
-        if (there) set_follower(&f, l, job->attack[row], job->release[row], job->initial[row]);
+    const int64_t first = first_of(job->rows, job->groups, group);
+    for (int l = 0; l < count_of(job->rows, job->groups, group); l++) {
+        lanes[l] = (struct lane){(first + l) * job->samples, job->samples};
+        set_follower(&f, l, job->attack[first + l], job->release[first + l], job->initial[first + l]);
     }
     return f;
 }
 
 static void forward_group(void *argument, int64_t group) {
     struct job *job = argument;
-    struct lane lanes[LANES];
+    struct lane lanes[LANES] = {{0}};
     struct follower f = place(job, group, lanes);
     vec block[BLOCK];
     for (int64_t b = 0; b < job->blocks; b++) {
@@ -42,7 +36,7 @@ static void forward_group(void *argument, int64_t group) {
 
 static void backward_group(void *argument, int64_t group) {
     struct job *job = argument;
-    struct lane lanes[LANES];
+    struct lane lanes[LANES] = {{0}};
     struct follower f = place(job, group, lanes);
     vec block[BLOCK], u[BLOCK], before[BLOCK];
     for (int64_t b = job->blocks - 1; b >= 0; b--) {
@@ -53,10 +47,9 @@ static void backward_group(void *argument, int64_t group) {
         follow_block_back(&f, block, u, before);
         store_block(block, job->grad_u, job->type, lanes, b * BLOCK);
     }
-    for (int l = 0; l < LANES; l++) {
-        int64_t row = first_row(job, group) + l;
-        if (lanes[l].count)
-            gradients_of(&f, l, job->grad_attack + row, job->grad_release + row, job->grad_initial + row);
+    for (int l = 0; l < count_of(job->rows, job->groups, group); l++) {
+        int64_t row = first_of(job->rows, job->groups, group) + l;
+        gradients_of(&f, l, job->grad_attack + row, job->grad_release + row, job->grad_initial + row);
     }
 }
 

@@ -3,6 +3,7 @@
 Levels are in units of log2, 6.02 dB, until the static curve is in dB. What has no memory runs along time, four
 samples of one item at a time; the follower runs four items at a time. */
 
+#include "exponents.h"
 #include "follower.h"
 
 #define DB_PER_OCTAVE 6.020599913279624 /* 20 log10(2) */
@@ -65,59 +66,10 @@ static void turn_back(const vec *block, row_block *rows) {
     }
 }
 
-INLINE mask bits(int64_t x) { return (mask){x, x, x, x}; }
-INLINE vec magnitude(vec x) { return (vec)((mask)x & bits(INT64_MAX)); }
-INLINE vec smaller(vec x, vec y) { return -larger(-x, -y); }
-
-/* Of a positive number, not denormal; within 1e-15 or so. NaN for NaN and infinity. */
-INLINE vec log2_of(vec x) {
-    const int64_t one = 0x3ff0000000000000, root = 0x3fe6a09e667f3bcd; /* 1 and sqrt(1/2) */
-    mask from_root = (mask)x + bits(one - root);
-    mask exponent = (mask)((umask)from_root >> 52);
-    vec m = (vec)((mask)x - (from_root & bits(0x7ff0000000000000)) + bits(one)); /* in [sqrt(1/2), sqrt(2)) */
-    vec s = (m - 1.0) / (m + 1.0), z = s * s, y = splat(2.0 / 17);
-    y = y * z + 2.0 / 15;
-    y = y * z + 2.0 / 13;
-    y = y * z + 2.0 / 11;
-    y = y * z + 2.0 / 9;
-    y = y * z + 2.0 / 7;
-    y = y * z + 2.0 / 5;
-    y = y * z + 2.0 / 3;
-    y = y * z + 2.0;
-    return y * s * 1.4426950408889634 + ((vec)(exponent | bits(0x4330000000000000)) - 0x1.00000000003ffp52) + (x - x);
-}
-
-/* 2 to the power of x, within 1e-14; held at 2^-1000 and 2^1000. */
-INLINE vec exp2_of(vec x) {
-    x = larger(splat(-1000.0), smaller(splat(1000.0), x));
-    vec shifted = x + 0x1.8p52, f = (x - (shifted - 0x1.8p52)) * 0.6931471805599453, y = splat(1.0 / 39916800);
-    y = y * f + 1.0 / 3628800;
-    y = y * f + 1.0 / 362880;
-    y = y * f + 1.0 / 40320;
-    y = y * f + 1.0 / 5040;
-    y = y * f + 1.0 / 720;
-    y = y * f + 1.0 / 120;
-    y = y * f + 1.0 / 24;
-    y = y * f + 1.0 / 6;
-    y = y * f + 0.5;
-    y = y * f + 1.0;
-    y = y * f + 1.0;
-    return y * (vec)(((mask)shifted << 52) + bits(0x3ff0000000000000));
-}
-
-INLINE int64_t first_item(const struct job *job, int64_t group) {
-    return group * ((job->items + job->groups - 1) / job->groups);
-}
-
-INLINE int lanes_of(const struct job *job, int64_t group) {
-    int64_t first = first_item(job, group), end = first_item(job, group + 1);
-    return first >= job->items ? 0 : (end < job->items ? end : job->items) - first;
-}
-
 static struct follower place(const struct job *job, int64_t group) {
     struct follower f = {.turn = splat(1.0)};
-    for (int l = 0; l < lanes_of(job, group); l++) {
-        const double *of = job->settings + (first_item(job, group) + l) * SETTINGS;
+    for (int l = 0; l < count_of(job->items, job->groups, group); l++) {
+        const double *of = job->settings + (first_of(job->items, job->groups, group) + l) * SETTINGS;
         set_follower(&f, l, of[ATTACK], of[RELEASE], 0.0);
     }
     return f;
@@ -147,14 +99,14 @@ INLINE void curve_of(const double *of, const vec *peak, vec *counting, vec *bend
 static void forward_group(void *argument, int64_t group) {
     struct job *job = argument;
     struct follower f = place(job, group);
-    const int lanes = lanes_of(job, group);
+    const int lanes = count_of(job->items, job->groups, group);
     row_block rows[LANES] = {{{0}}}, x, gain;
     vec block[BLOCK];
     for (int64_t b = 0; b < job->blocks; b++) {
         const int64_t at = b * BLOCK, left = job->samples - at, valid = left < BLOCK ? left : BLOCK;
         if (job->kept) memcpy(job->kept + (group * job->blocks + b) * LANES, &f.state, sizeof f.state);
         for (int l = 0; l < lanes; l++) {
-            int64_t item = first_item(job, group) + l;
+            int64_t item = first_of(job->items, job->groups, group) + l;
             peak_of(job, item, at, valid, x);
             curve_of(job->settings + item * SETTINGS, x, rows[l], NULL);
             TIMES(n) rows[l][n] *= job->settings[item * SETTINGS + SLOPE];
@@ -163,7 +115,7 @@ static void forward_group(void *argument, int64_t group) {
         follow_block(&f, block);
         turn_back(block, rows);
         for (int l = 0; l < lanes; l++) {
-            int64_t item = first_item(job, group) + l;
+            int64_t item = first_of(job->items, job->groups, group) + l;
             if (!job->x) {
                 store_row(rows[l], job->y, job->type, item * job->samples + at, valid);
                 continue;
@@ -206,14 +158,14 @@ static void share_out(const struct job *job, int64_t item, int64_t at, int64_t v
 static void backward_group(void *argument, int64_t group) {
     struct job *job = argument;
     struct follower f = place(job, group);
-    const int lanes = lanes_of(job, group);
+    const int lanes = count_of(job->items, job->groups, group);
     row_block rows[LANES] = {{{0}}}, curves[LANES], peaks[LANES], bends[LANES], x, y, gain, total;
     vec block[BLOCK], u[BLOCK], before[BLOCK], sums[LANES][ATTACK] = {{{0}}}, by_makeup[LANES] = {{0}};
     for (int64_t b = job->blocks - 1; b >= 0; b--) {
         const int64_t at = b * BLOCK, left = job->samples - at, valid = left < BLOCK ? left : BLOCK;
         memcpy(&f.state, job->kept + (group * job->blocks + b) * LANES, sizeof f.state);
         for (int l = 0; l < lanes; l++) {
-            int64_t item = first_item(job, group) + l;
+            int64_t item = first_of(job->items, job->groups, group) + l;
             peak_of(job, item, at, valid, peaks[l]);
             curve_of(job->settings + item * SETTINGS, peaks[l], curves[l], bends[l]);
             TIMES(n) rows[l][n] = job->settings[item * SETTINGS + SLOPE] * curves[l][n];
@@ -222,7 +174,7 @@ static void backward_group(void *argument, int64_t group) {
         follow_block_again(&f, block, u, before);
         turn_back(block, rows);
         for (int l = 0; l < lanes; l++) {
-            int64_t item = first_item(job, group) + l;
+            int64_t item = first_of(job->items, job->groups, group) + l;
             if (!job->x) {
                 load_row(rows[l], job->grad, job->type, item * job->samples + at, valid);
                 continue;
@@ -251,7 +203,7 @@ static void backward_group(void *argument, int64_t group) {
         follow_block_back(&f, block, u, before);
         turn_back(block, rows);
         for (int l = 0; l < lanes; l++) {
-            int64_t item = first_item(job, group) + l;
+            int64_t item = first_of(job->items, job->groups, group) + l;
             const double slope = job->settings[item * SETTINGS + SLOPE];
             TIMES(n) {
                 vec by_curve = slope * rows[l][n], by_over = by_curve * bends[l][n];
@@ -265,7 +217,7 @@ static void backward_group(void *argument, int64_t group) {
         }
     }
     for (int l = 0; l < lanes; l++) {
-        double *to = job->grad_settings + (first_item(job, group) + l) * SETTINGS;
+        double *to = job->grad_settings + (first_of(job->items, job->groups, group) + l) * SETTINGS;
         for (int i = 0; i < ATTACK; i++) to[i] = sums[l][i][0] + sums[l][i][1] + sums[l][i][2] + sums[l][i][3];
         to[MAKEUP] = by_makeup[l][0] + by_makeup[l][1] + by_makeup[l][2] + by_makeup[l][3];
         gradients_of(&f, l, to + ATTACK, to + RELEASE, NULL);

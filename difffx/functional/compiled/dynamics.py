@@ -152,10 +152,9 @@ def _outputs(
     key: Tensor, x: Tensor | None, settings: Tensor, itself: bool, keep: bool
 ) -> tuple[Tensor, Tensor]:
     items, keys, samples = key.shape
-    groups = max(-(-items // compiled.LANES), min(items, torch.get_num_threads()))
     channels = x.shape[1] if x is not None else keys if itself else 1
     states = -(-samples // compiled.BLOCK) * compiled.LANES if keep else 0
-    return key.new_empty(items, channels, samples), settings.new_empty(groups, states)
+    return key.new_empty(items, channels, samples), settings.new_empty(compiled.groups_of(items), states)
 
 
 def _sizes(key: Tensor, x: Tensor | None, kept: Tensor, floor_db: float) -> tuple[int | float, ...]:

@@ -43,6 +43,16 @@ struct lane {
     int64_t first, count;
 };
 
+/* Of `rows` in `groups` for the threads, of LANES at most: where a group begins, and how many are in it. */
+INLINE int64_t first_of(int64_t rows, int64_t groups, int64_t group) {
+    int64_t first = group * ((rows + groups - 1) / groups);
+    return first < rows ? first : rows;
+}
+
+INLINE int count_of(int64_t rows, int64_t groups, int64_t group) {
+    return first_of(rows, groups, group + 1) - first_of(rows, groups, group);
+}
+
 INLINE int64_t valid_at(const struct lane *lane, int64_t at) {
     int64_t left = lane->count - at;
     return left < 0 ? 0 : left > BLOCK ? BLOCK : left;
