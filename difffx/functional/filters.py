@@ -85,14 +85,16 @@ def butterworth_low_pass(frequency_hz: Tensor, order: int, sample_rate: int) -> 
 
     A frequency_hz above 0.49 of the sample rate is held there. The bilinear transform, right at frequency_hz.
     """
+    second = [low_pass(frequency_hz, q, sample_rate) for q in butterworth_qs(order)]
     first = [first_order_low_pass(frequency_hz, sample_rate)] * (order % 2)
-    return torch.stack(first + [low_pass(frequency_hz, q, sample_rate) for q in butterworth_qs(order)], -2)
+    return torch.stack(first + second, -2)
 
 
 def butterworth_high_pass(frequency_hz: Tensor, order: int, sample_rate: int) -> Tensor:
     """As flat as can be above frequency_hz, 6 dB an octave for each order below. `butterworth_low_pass`."""
+    second = [high_pass(frequency_hz, q, sample_rate) for q in butterworth_qs(order)]
     first = [first_order_high_pass(frequency_hz, sample_rate)] * (order % 2)
-    return torch.stack(first + [high_pass(frequency_hz, q, sample_rate) for q in butterworth_qs(order)], -2)
+    return torch.stack(first + second, -2)
 
 
 def butterworth_qs(order: int) -> list[float]:

@@ -59,6 +59,13 @@ def linear_phase_taps(magnitude: Tensor, num_taps: int) -> Tensor:
     return torch.cat((half[..., 1:].flip(-1), half), -1)
 
 
+def magnitude_db(taps: Tensor, frequencies_hz: Tensor, sample_rate: int) -> Tensor:
+    """What the taps do to a steady sine: taps [B, N], frequencies_hz [K] -> [B, K] dB in float64."""
+    delays = torch.arange(taps.shape[-1], dtype=torch.float64, device=taps.device) / sample_rate
+    turns = torch.exp(-2j * math.pi * delays[:, None] * frequencies_hz.double())
+    return 20 * (taps.to(torch.complex128) @ turns).abs().log10()
+
+
 def _banded(x: Tensor, taps: Tensor) -> Tensor:
     """Blocks of L samples and the N - 1 before them, times a Toeplitz matrix [N - 1 + L, L]."""
     samples, length = x.shape[-1], taps.shape[-1]

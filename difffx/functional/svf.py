@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from difffx.functional import filters
+from difffx.functional import compiled, filters
 from difffx.functional.cascade import sosfilt
 from difffx.functional.control import at_audio_rate
 
@@ -140,13 +139,14 @@ def low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     returns   low, band, each [B, C, T] in float64, from silence; the band-pass is Q at its center
 
     Per sample, with memories s, r: band = s + g high, low = r + g band (the two hold at once and are solved),
-    then s = 2 band - s, r = 2 low - r. Exact in float64, and so are the gradients to all three. T samples
-    are cut into blocks that run side by side, first from silence and from each unit memory, then, once a scan
-    over the blocks has told the memory each starts from, for good. A NaN spoils its own item only.
+    then s = 2 band - s, r = 2 low - r. Exact in float64, and so are the gradients to all three. On the CPU,
+    where a compiler is found (`compiled`), that recursion itself runs. In pure torch T samples are cut into
+    blocks that run side by side, first from silence and from each unit memory, then, once a scan over the
+    blocks has told the memory each starts from, for good. A NaN spoils its own item only.
     """
     items, _, samples = x.shape
     g, k = (knob.double().expand(items, 1, samples) for knob in (g, k))
-    return _Trapezoid.apply(x.double(), g, k)
+    return _low_and_band(x.double(), g, k)
 
 
 def _with_gain(x: Tensor, sample_rate: int, kind: str, hz: Tensor, q: Tensor, gain_db: Tensor) -> Tensor:
@@ -176,36 +176,83 @@ def _warped(frequency_hz: Tensor, sample_rate: int) -> Tensor:
     return torch.tan(frequency_hz.clamp(max=filters.HIGHEST * sample_rate) * (math.pi / sample_rate))
 
 
-class _Trapezoid(torch.autograd.Function):
+@torch.library.custom_op("difffx::low_and_band", mutates_args=())
+def _low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """x [B, C, T], g, k [B, 1, T], all float64 -> low, band [B, C, T].
 
     The memories obey s' = p s - c r + c x, r' = c s + e r + c g x, with c = 2 g / (1 + g (g + k)). The
     adjoint recursion is the same one with c turned to -c, run from the end.
     """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        lanes, steps, k_lanes = (_to_lanes(y) for y in (x, g, k))
-        matrix = _matrix(steps, k_lanes)
-        lanes = lanes * matrix[1]
-        s, r = _run(lanes, lanes * steps, matrix, x.shape[0], reverse=False)
-        low, band = (_from_lanes((y[1:] + y[:-1]).mul_(0.5), x) for y in (r, s))
-        ctx.save_for_backward(x, g, k, low, band)
+    if compiled.serves(x):
+        x, g, k = (y.contiguous() for y in (x, g, k))
+        low, band = torch.empty_like(x), torch.empty_like(x)
+        compiled.call("svf", *_sizes(x), x, g, k, low, band)
         return low, band
+    lanes, steps, k_lanes = (_to_lanes(y) for y in (x, g, k))
+    matrix = _matrix(steps, k_lanes)
+    lanes = lanes * matrix[1]
+    s, r = _run(lanes, lanes * steps, matrix, x.shape[0], reverse=False)
+    low, band = (_from_lanes((y[1:] + y[:-1]).mul_(0.5), x) for y in (r, s))
+    return low, band
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_low: Tensor, grad_band: Tensor):
-        x, g, k, low, band = ctx.saved_tensors
-        by_low, by_band, steps, k_lanes = (_to_lanes(y) for y in (grad_low, grad_band, g, k))
-        p, c, e = _matrix(steps, k_lanes)
-        first = torch.addcmul(by_band, steps, by_low).mul_(0.5 * (p + 1))
-        second = torch.addcmul(by_low, steps, first, value=-1)
-        s, r = _run(first, second, (p, -c, e), x.shape[0], reverse=True)
-        by_band, by_low = (_from_lanes(y[1:] + y[:-1], x) for y in (s, r))
-        by_k = -(by_band * band).sum(1, keepdim=True) * g
-        by_g = (by_band * (x - k * band - low) + by_low * band).sum(1, keepdim=True)
-        return g * by_band, by_g, by_k
+
+@_low_and_band.register_fake
+def _(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+@torch.library.custom_op("difffx::low_and_band_backward", mutates_args=())
+def _low_and_band_backward(
+    grad_low: Tensor, grad_band: Tensor, x: Tensor, g: Tensor, k: Tensor, low: Tensor, band: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients to x [B, C, T], g and k [B, 1, T]."""
+    if compiled.serves(x):
+        tensors = [y.contiguous() for y in (grad_low, grad_band, x, g, k, low, band)]
+        by_x, by_g, by_k = (torch.empty_like(low) for _ in range(3))
+        compiled.call("svf_backward", *_sizes(x), *tensors, by_x, by_g, by_k)
+        if x.shape[1] == 1:
+            return by_x, by_g, by_k
+        return by_x, by_g.sum(1, keepdim=True), by_k.sum(1, keepdim=True)
+    by_low, by_band, steps, k_lanes = (_to_lanes(y) for y in (grad_low, grad_band, g, k))
+    p, c, e = _matrix(steps, k_lanes)
+    first = torch.addcmul(by_band, steps, by_low).mul_(0.5 * (p + 1))
+    second = torch.addcmul(by_low, steps, first, value=-1)
+    s, r = _run(first, second, (p, -c, e), x.shape[0], reverse=True)
+    by_band, by_low = (_from_lanes(y[1:] + y[:-1], x) for y in (s, r))
+    by_k = -(by_band * band).sum(1, keepdim=True) * g
+    by_g = (by_band * (x - k * band - low) + by_low * band).sum(1, keepdim=True)
+    return g * by_band, by_g, by_k
+
+
+@_low_and_band_backward.register_fake
+def _(
+    grad_low: Tensor, grad_band: Tensor, x: Tensor, g: Tensor, k: Tensor, low: Tensor, band: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), g.new_empty(g.shape), k.new_empty(k.shape)
+
+
+def _keep_for_backward(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _backward(ctx, grad_low: Tensor, grad_band: Tensor):
+    return _low_and_band_backward(grad_low, grad_band, *ctx.saved_tensors)
+
+
+_low_and_band.register_autograd(_backward, setup_context=_keep_for_backward)
+
+
+def _sizes(x: Tensor) -> tuple[int, ...]:
+    """What the C functions want to know, in their order.
+
+    With fewer rows than threads have lanes, rows are cut into segments. That takes a second pass, so it has
+    to make up for two.
+    """
+    items, channels, samples = x.shape
+    rows, wanted = items * channels, compiled.LANES * torch.get_num_threads()
+    segments = -(-wanted // rows) if 4 * rows <= wanted and samples >= 64 * compiled.BLOCK else 1
+    length = -(-samples // (segments * compiled.BLOCK)) * compiled.BLOCK
+    return rows, samples, channels, segments, length
 
 
 def _matrix(g: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -294,4 +341,4 @@ def _from_lanes(lanes: Tensor, like: Tensor) -> Tensor:
     """[L, C, B N] -> [B, C, T]."""
     items, channels, samples = like.shape
     x = lanes.reshape(lanes.shape[0], channels, items, -1).permute(2, 1, 3, 0)
-    return x.reshape(items, channels, -1)[..., :samples]
+    return x.reshape(items, channels, -1)[..., :samples].contiguous()

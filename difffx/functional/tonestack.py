@@ -11,8 +11,6 @@ from difffx.functional.cascade import sosfilt
 
 BASS_TAPER = 3.4
 """The bass pot turns exponentially: half way up it stands at a fifth, all the way down at a thirtieth."""
-NEWTON_STEPS = 40
-"""From an outer bound to the outermost pole; a dozen do for every amplifier here."""
 
 
 class Circuit(NamedTuple):
@@ -77,7 +75,7 @@ def tone_stack(
     Topology: Yeh and Smith, "Discretization of the '59 Fender Bassman tone stack" (2006). Component values:
     schematics, as collected by the CAPS and Guitarix projects.
     """
-    knobs = (knob[..., 0] for knob in (bass, middle, treble))
+    knobs = (knob[:, 0, 0] for knob in (bass, middle, treble))
     return sosfilt(x, tone_stack_sos(*knobs, sample_rate, circuit))
 
 
@@ -86,14 +84,14 @@ def tone_stack_sos(
 ) -> Tensor:
     """Three times [...] -> [..., 2, 6] in float64: the outermost pole, then the two others.
 
-    Poles of resistors and capacitors are real. Newton's method comes to the outermost from outside and cannot
-    miss it; one more step, with gradients, gives it its derivatives.
+    Poles of resistors and capacitors are real, so a cosine gives the outermost; in these circuits it stands
+    well apart. A last step of Newton's method, with gradients, gives it its derivatives.
     """
     knobs = torch.broadcast_tensors(bass.double(), middle.double(), treble.double())
     above, below = _network(*knobs, sample_rate, circuit)
     pole = _outermost(*below)
     one, zero = torch.ones_like(pole), torch.zeros_like(pole)
-    first = _bilinear((zero, one, zero), (pole, one, zero))
+    first = torch.stack((one, -one, zero, pole + 1, pole - 1, zero), -1) / (pole + 1).unsqueeze(-1)
     rest = (1 / pole, (below[0] - 1 / pole) / pole, below[2])
     return torch.stack((first, _bilinear(above, rest)), -2)
 
@@ -130,16 +128,17 @@ def _network(
 def _outermost(d1: Tensor, d2: Tensor, d3: Tensor) -> Tensor:
     """The largest p > 0 with 1 - d1 p + d2 p^2 - d3 p^3 = 0, all three roots real and positive."""
 
-    def step(p: Tensor, d1: Tensor, d2: Tensor, d3: Tensor) -> Tensor:
+    def step(p: Tensor) -> Tensor:
         value = 1 + p * (-d1 + p * (d2 - p * d3))
-        slope = -d1 + p * (2 * d2 - 3 * p * d3)
-        return p - value / slope.detach()
+        return p - value / (-d1 + p * (2 * d2 - 3 * p * d3)).detach()
 
-    with torch.no_grad():
-        p = d2 / d3  # the sum of the roots
-        for _ in range(NEWTON_STEPS):
-            p = step(p, d1, d2, d3)
-    return step(p, d1, d2, d3)
+    with torch.no_grad():  # p = middle + t: t^3 - 3 spread^2 t + rest = 0
+        middle = d2 / (3 * d3)
+        spread = (middle.square() - d1 / (3 * d3)).sqrt()
+        rest = (d1 / d3 - 2 * middle.square()) * middle - 1 / d3
+        angle = torch.acos((-0.5 * rest / spread**3).clamp(-1, 1))
+        p = step(step(middle + 2 * spread * torch.cos(angle / 3)))
+    return step(p)
 
 
 def _bilinear(n: tuple[Tensor, ...], d: tuple[Tensor, ...]) -> Tensor:

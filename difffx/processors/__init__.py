@@ -12,7 +12,7 @@ from difffx.processors.delays import (
 )
 from difffx.processors.distortion import ChebyshevShaper, ParametricClipper, TaylorShaper
 from difffx.processors.dynamics import Compressor, SimpleCompressor
-from difffx.processors.eq import GraphicEQ, ParametricEQ
+from difffx.processors.eq import DynamicEQ, GraphicEQ, LinearPhaseEQ, ParametricEQ, ToneStack
 from difffx.processors.filters import (
     AllPass,
     BandPass,
@@ -40,6 +40,7 @@ __all__ = [
     "DCBlocker",
     "DampedDelay",
     "Delay",
+    "DynamicEQ",
     "FIRFilter",
     "FeedbackDelay",
     "Gain",
@@ -47,6 +48,7 @@ __all__ = [
     "HighPass",
     "HighShelf",
     "HybridProxy",
+    "LinearPhaseEQ",
     "LowPass",
     "LowShelf",
     "Mix",
@@ -65,4 +67,5 @@ __all__ = [
     "Sum",
     "TaylorShaper",
     "TempoDelay",
+    "ToneStack",
 ]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from difffx.functional import cascade, filters, fir, svf
@@ -195,7 +194,4 @@ class FIRFilter(Processor):
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
         """Magnitude in dB, [B, N], of settings as `from_unit` gives them, at frequencies_hz [N]."""
-        taps = controls["taps"][..., 0].to(torch.complex128)
-        time = torch.arange(taps.shape[-1], dtype=torch.float64, device=taps.device)
-        turns = frequencies_hz.double()[:, None] * time / self.sample_rate
-        return 20 * (taps @ torch.exp(-2j * math.pi * turns).mT).abs().log10()
+        return fir.magnitude_db(controls["taps"][..., 0], frequencies_hz, self.sample_rate)

@@ -9,7 +9,9 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from difffx.processors.eq import GraphicEQ, ParametricEQ
+from difffx.functional.dynamics import compressor_gain_db
+from difffx.processors.eq import DynamicEQ, GraphicEQ, LinearPhaseEQ, ParametricEQ, ToneStack
+from difffx.processors.filters import Peak
 
 FS = 44_100
 SLIDERS_HZ = [31.25 * 2**k for k in range(10)]
@@ -37,6 +39,7 @@ def cookbook(kind: str, frequency_hz: float, gain_db: float, q: float) -> np.nda
     bend = math.sqrt(root) / q
     analog = {
         "peak": ([1, root / q, 1], [1, 1 / (root * q), 1]),
+        "band_pass": ([0, 1 / q, 0], [1, 1 / q, 1]),
         "low_shelf": ([root, root * bend, root**2], [root, bend, 1]),
         "high_shelf": ([root**2, root * bend, root], [1, bend, root]),
     }[kind]
@@ -215,3 +218,134 @@ def test_other_sample_rates_stay_finite_and_every_slider_is_heard(sample_rate):
         y = eq(x, gain_db=gain_db)
         assert y.isfinite().all()
         assert (y - x).norm() > 1e-3 * x.norm()
+
+
+def test_linear_phase_has_the_magnitude_of_the_parametric_equalizer_within_its_resolution():
+    linear, recursive = LinearPhaseEQ(FS), ParametricEQ(FS)
+    z = linear.spec.sample(6, generator=torch.Generator().manual_seed(0)).double()
+    hz = torch.logspace(math.log10(20), math.log10(20_000), 200, dtype=torch.float64)
+    drawn = linear.response(linear.from_unit(z), hz)
+    wanted = recursive.response(recursive.from_unit(z), hz)
+    assert (drawn - wanted)[:, hz > 200].abs().max() < 0.2
+    assert (drawn - wanted).abs().max() < 3
+
+
+def test_linear_phase_delays_every_frequency_alike():
+    eq = LinearPhaseEQ(FS, num_taps=1023)
+    controls = eq.from_unit(eq.spec.sample(1, generator=torch.Generator().manual_seed(1)).double())
+    x = torch.zeros(1, 1, 1023, dtype=torch.float64)
+    x[..., 0] = 1
+    y = eq(x, controls=controls)
+    assert eq.latency == 511
+    assert int(y.abs().argmax()) == 511
+    torch.testing.assert_close(y, y.flip(-1), rtol=0, atol=1e-12)
+
+
+def test_zero_phase_is_the_same_filter_without_the_delay():
+    late, now = LinearPhaseEQ(FS), LinearPhaseEQ(FS, zero_phase=True)
+    x = noise(2, 2, 5000).double()
+    controls = now.from_unit(now.spec.sample(2, generator=torch.Generator().manual_seed(2)).double())
+    aligned = late(x, controls=controls)[..., late.latency :]
+    torch.testing.assert_close(now(x, controls=controls)[..., : -late.latency], aligned)
+    assert now.latency == 0
+    flat = {knob: 0.0 for knob in now.neutral}
+    torch.testing.assert_close(now(x, **flat), x, rtol=0, atol=1e-12)
+
+
+def test_linear_phase_with_an_even_number_of_taps_is_refused():
+    with pytest.raises(ValueError, match="num_taps must be odd, 3 or more, got 512"):
+        LinearPhaseEQ(FS, num_taps=512)
+
+
+@pytest.mark.parametrize("amp", ["fender_bassman", "marshall_jcm800", "vox_ac30"])
+def test_a_tone_stack_scoops_the_middle(amp):
+    stack = ToneStack(FS, amp=amp)
+    flat = {"bass": 0.5, "middle": 0.0, "treble": 0.5}
+    levels = [level_change_db(stack(tone(hz), **flat), tone(hz)) for hz in (80, 600, 8000)]
+    assert levels[1] < levels[0] and levels[1] < levels[2]
+    controls = {name: torch.full((1, 1, 1), value) for name, value in flat.items()}
+    response = stack.response(controls, torch.tensor([80.0, 600.0, 8000.0]))
+    torch.testing.assert_close(response[0], torch.tensor(levels, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def test_an_unknown_amplifier_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"'fender_basman' \(did you mean 'fender_bassman'\?\)"):
+        ToneStack(FS, amp="fender_basman")
+
+
+def dynamic_bell(
+    threshold_db: float, ratio: float = 4.0, **knobs: float
+) -> tuple[DynamicEQ, dict[str, float]]:
+    eq = DynamicEQ(FS, num_bands=1)
+    band = {"hz": 1000.0, "q": 2.0, "gain_db": 0.0, "threshold_db": threshold_db, "ratio": ratio}
+    return eq, {"knee_db": 0.0, **{f"band_1_{name}": value for name, value in (band | knobs).items()}}
+
+
+def test_a_dynamic_bell_turns_down_a_loud_tone_by_the_law_of_the_compressor():
+    eq, knobs = dynamic_bell(-20.0, attack_ms=1.0, release_ms=1000.0)
+    loud = tone(1000)
+    # full scale is 20 dB over: 4:1 takes 15 dB; the slow release holds that between the crests
+    assert level_change_db(eq(loud, **knobs), loud) == pytest.approx(-15, abs=0.3)
+    quiet = 10 ** (-30 / 20) * loud
+    torch.testing.assert_close(eq(quiet, **knobs), quiet, rtol=0, atol=1e-12)
+
+
+def test_a_dynamic_bell_does_not_move_for_what_is_loud_elsewhere():
+    eq, knobs = dynamic_bell(-20.0)
+    elsewhere = 0.5 * tone(9000)
+    assert level_change_db(eq(elsewhere, **knobs), elsewhere) == pytest.approx(0, abs=0.1)
+
+
+def test_a_dynamic_bell_at_ratio_1_is_the_static_one():
+    eq, knobs = dynamic_bell(-40.0, ratio=1.0, gain_db=7.0)
+    x = noise(1, 2, 3000).double()
+    torch.testing.assert_close(eq(x, **knobs), Peak(FS)(x, frequency_hz=1000.0, q=2.0, gain_db=7.0))
+
+
+def test_a_dynamic_equalizer_listens_to_its_key():
+    eq = DynamicEQ(FS, num_bands=1, sidechain=True)
+    _, knobs = dynamic_bell(-30.0)
+    x, silence = 0.5 * tone(1000), torch.zeros(1, 1, FS, dtype=torch.float64)
+    torch.testing.assert_close(eq(x, silence, **knobs), x)
+    assert level_change_db(eq(0.001 * x, x, **knobs), 0.001 * x) < -10
+
+
+@pytest.mark.parametrize("num_bands", [1, 2, 5])
+def test_a_dynamic_equalizer_equals_a_sample_loop_band_by_band(num_bands):
+    eq = DynamicEQ(FS, num_bands=num_bands)
+    controls = eq.from_unit(
+        0.1 + 0.6 * eq.spec.sample(2, generator=torch.Generator().manual_seed(4)).double()
+    )
+    x = 0.5 * noise(2, 2, 700).double()
+    expected = x.clone()
+    for band in eq.bands:
+        knobs = {name: controls[f"{band}_{name}"] for name in ("hz", "q", "gain_db")}
+        curve = {n: controls[f"{band}_{n}"] for n in ("threshold_db", "ratio", "attack_ms", "release_ms")}
+        for i in range(2):
+            own = {name: float(knob[i]) for name, knob in knobs.items()}
+            heard = reference([("band_pass", own["hz"], 0.0, own["q"])], x[i : i + 1])
+            item = {name: knob[i : i + 1] for name, knob in curve.items()}
+            reduction_db = compressor_gain_db(heard, FS, **item, knee_db=controls["knee_db"][i : i + 1])
+            gain_db = reduction_db[0, 0] + own["gain_db"]
+            expected[i] = bell_loop(expected[i], own["hz"], own["q"], gain_db)
+    assert error_db(eq(x, controls=controls), expected) < -150
+
+
+def bell_loop(x: Tensor, hz: float, q: float, gain_db: Tensor) -> Tensor:
+    """A state-variable bell, one sample after the other: x [C, T], gain_db [T]."""
+    g, root = math.tan(math.pi * hz / FS), 10 ** (gain_db.numpy() / 40)
+    s, r = np.zeros(x.shape[0]), np.zeros(x.shape[0])
+    y = np.empty(x.shape)
+    for n, sample in enumerate(x.numpy().T):
+        k = 1 / (q * root[n])
+        band = (s + g * (sample - r)) / (1 + g * (g + k))
+        low = r + g * band
+        s, r = 2 * band - s, 2 * low - r
+        y[:, n] = sample + k * (root[n] ** 2 - 1) * band
+    return torch.from_numpy(y)
+
+
+def test_bands_of_a_dynamic_equalizer_may_move_one_by_one():
+    eq = DynamicEQ(FS, num_bands=2)
+    sweep = torch.linspace(500, 2000, 9)[None, None]
+    assert eq(noise(2, 1, 1000), band_1_hz=sweep).isfinite().all()
