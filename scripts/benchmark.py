@@ -22,12 +22,12 @@ def effects(options: argparse.Namespace) -> None:
     shape = tuple(options.shape or (LONG if options.long else SHAPE))
     about = benchmark.machine(device, shape, options.rounds)
     SCREEN.print("  ".join(f"{key} {value}" for key, value in about.items()))
-    results = {}
+    results = []
     for case in benchmark.cases(options.only):
         ASIDE.print(f"{case.name} ...")
         figures = benchmark.measure_case(case, shape, options.rounds, device, options.peers, ASIDE.print)
-        results[case.name] = figures
-        SCREEN.print(benchmark.table(case.name, figures))
+        results.append((case, figures))
+        SCREEN.print(benchmark.table(case, figures))
         if options.json:
             options.json.write_text(json.dumps(benchmark.as_json(about, results), indent=2) + "\n")
 

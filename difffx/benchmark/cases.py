@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difffx import processors
 from difffx.benchmark.references import REFERENCES, Reference
@@ -15,6 +15,11 @@ from difffx.params import unknown
 from difffx.processors import Processor
 
 SAMPLE_RATE = 44_100
+CHAIN = "chain"
+NOT_MEASURED = {
+    "Processor",
+    "HybridProxy",
+}  # the contract; and what in evaluation is the effect it stands for
 CHECKED_ITEMS, CHECKED_SAMPLES = 4, 32_768  # long enough for every decay to show, short enough for numpy
 
 
@@ -36,17 +41,38 @@ class Case:
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def processor(self) -> Processor:
+        if self.kind == CHAIN:
+            return _Chain(processor_of(kind) for kind in ("ParametricEQ", "Compressor", "SoftClip"))
         return processor_of(self.kind, ranges=self.ranges or None, **self.options)
 
     @property
     def reference(self) -> Reference | None:
         return REFERENCES.get(self.kind)
 
+    @property
+    def against(self) -> str:
+        """What the errors are errors against."""
+        return "its own torch tier in float64" if self.reference is None else "a float64 reference in numpy"
+
 
 HEADLINES = (
     Case("parametric EQ, 6 bands", "ParametricEQ", {"num_peaks": 4}),
     Case("graphic EQ, 10 bands", "GraphicEQ"),
     Case("compressor", "Compressor"),
+    Case("limiter", "Limiter"),
+    Case("gate", "NoiseGate"),
+    Case("3-band compressor", "MultibandCompressor"),
+    Case("feedback delay, 100 ms to 1 s", "FeedbackDelay", ranges={"delay_ms": (100.0, 1_000.0)}),
+    Case("feedback delay, 1 to 10 ms", "FeedbackDelay", ranges={"delay_ms": (1.0, 10.0)}),
+    Case("4-tap delay", "MultiTapDelay"),
+    Case("chorus", "Chorus"),
+    Case("flanger", "Flanger"),
+    Case("phaser, 4 stages", "Phaser"),
+    Case("delay network, 6 lines", "FeedbackDelayNetwork", {"lines": 6}),
+    Case("noise reverb, 65,536 taps", "NoiseReverb", {"num_taps": 65_536}),
+    Case("tanh", "Tanh"),
+    Case("widener", "StereoWidener", channels=2),
+    Case("EQ + compressor + clipper", CHAIN),
 )
 
 
@@ -55,9 +81,8 @@ def cases(only: Sequence[str] = ()) -> list[Case]:
 
     Raises ValueError where a word fits none.
     """
-    found = [case for case in HEADLINES if hasattr(processors, case.kind)]
-    covered = {case.kind for case in found} | {"Processor", *_stand_ins()}
-    found += [Case(name, name) for name in processors.__all__ if name not in covered]
+    covered = {case.kind for case in HEADLINES} | NOT_MEASURED
+    found = [*HEADLINES, *(Case(name, name) for name in processors.__all__ if name not in covered)]
     lost = [word for word in only if not any(_fits(word, case) for case in found)]
     if lost:
         raise ValueError(f"no effect {unknown(lost[0], [case.name for case in found])}")
@@ -93,16 +118,33 @@ def sound(batch: int, channels: int, samples: int, seed: int = 0) -> Tensor:
 
 
 def _fits(word: str, case: Case) -> bool:
-    return word.lower() in case.name.lower() or word.lower() == case.kind.lower()
+    """A class by its whole name, else a part of what stands in the table."""
+    if word.lower() in {name.lower() for name in processors.__all__}:
+        return word.lower() == case.kind.lower()
+    return word.lower() in case.name.lower()
 
 
 def _given(options: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _stand_ins() -> set[str]:
-    return {"HybridProxy"}  # in evaluation it is the effect that it stands for
-
-
 def _wrapped(name: str, sample_rate: int) -> Processor:
     return processors.Compressor(sample_rate)
+
+
+class _Chain(Processor):
+    """Effects in a row, their knobs prefixed by their place: 0_low_shelf_hz, ..."""
+
+    def __init__(self, effects: Iterable[Processor]) -> None:
+        super().__init__(SAMPLE_RATE)
+        self.effects = nn.ModuleList(effects)
+        self.params = tuple(
+            replace(param, name=f"{i}_{param.name}")
+            for i, effect in enumerate(self.effects)
+            for param in effect.params
+        )
+
+    def process(self, x: Tensor, **knobs: Tensor) -> Tensor:
+        for i, effect in enumerate(self.effects):
+            x = effect(x, controls={param.name: knobs[f"{i}_{param.name}"] for param in effect.params})
+        return x

@@ -1,256 +1,218 @@
-"""The effects of other libraries, called as their documentation says; none is imported before it is built."""
+"""Who else makes the effects: the peers of each, with settings as near to ours as they allow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from difffx import _torchaudio
-from difffx.benchmark.measure import Controls, Run
+from difffx.benchmark import adapters as by
 from difffx.benchmark.peers import Peer
-from difffx.processors import Processor
 
-FORWARD, HARD = "forward only", "forward only, hard knee"
-RISE = 2.2  # time constants to the 10..90 % times that torchcomp and diffFx call attack and release
-
-
-def _column(value: Tensor) -> Tensor:
-    """[B, 1, 1] -> [B]"""
-    return value.flatten(1)[:, 0]
-
-
-def _sections(processor: Processor, controls: Controls) -> Tensor:
-    """The second-order sections of an equalizer, for libraries that have the recursion: [B, S, 6]."""
-    return processor._sos(controls.get("gain_db", controls))
-
-
-# --- scipy and pedalboard: forward only, in C and C++
-
-
-def scipy_sections(processor: Processor) -> Run:
-    sosfilt = import_module("scipy.signal").sosfilt
-
-    def run(x: Tensor, controls: Controls) -> Tensor:
-        sos = _sections(processor, controls).numpy()
-        rows = zip(sos, x.cpu().numpy(), strict=True)
-        return torch.from_numpy(np.stack([sosfilt(sections, item) for sections, item in rows]))
-
-    return run
-
-
-def pedalboard_chain(effects: Callable[[object, Mapping[str, float]], Sequence[object]]) -> Callable:
-    """A board for each item of the batch; effects makes its plugins from the settings of that item."""
-
-    def build(processor: Processor) -> Run:
-        library = import_module("pedalboard")
-
-        def run(x: Tensor, controls: Controls) -> Tensor:
-            items = []
-            values = {
-                name: value.flatten(1).tolist() if value.ndim > 1 else value.tolist()
-                for name, value in controls.items()
-            }
-            for i, item in enumerate(x.cpu().numpy()):
-                board = library.Pedalboard(list(effects(library, {name: v[i] for name, v in values.items()})))
-                items.append(board(item, processor.sample_rate))
-            return torch.from_numpy(np.stack(items))
-
-        return run
-
-    return build
-
-
-def _pedalboard_parametric(library: object, knobs: Mapping[str, list[float]]) -> list[object]:
-    bands = [name.removesuffix("_gain_db") for name in knobs if name.endswith("_gain_db")]
-    kinds = {"low_shelf": library.LowShelfFilter, "high_shelf": library.HighShelfFilter}
-    return [
-        kinds.get(band, library.PeakFilter)(
-            cutoff_frequency_hz=knobs[f"{band}_hz"][0],
-            gain_db=knobs[f"{band}_gain_db"][0],
-            q=knobs[f"{band}_q"][0],
-        )
-        for band in bands
-    ]
-
-
-def _pedalboard_compressor(library: object, knobs: Mapping[str, list[float]]) -> list[object]:
-    names = ("threshold_db", "ratio", "attack_ms", "release_ms")
-    return [library.Compressor(**{name: knobs[name][0] for name in names})]
-
-
-# --- grafx
-
-
-def _grafx() -> object:
-    _torchaudio.load()
-    return import_module("grafx.processors")
-
-
-def grafx_sections(backend: str) -> Callable[[Processor], Run]:
-    def build(processor: Processor) -> Run:
-        if backend == "lfilter" and not _torchaudio.compiled():
-            raise OSError("torchaudio's compiled part does not load: its lfilter would be a loop in Python")
-        _grafx()
-        device_filter = import_module("grafx.processors.core.iir").IIRFilter(
-            backend=backend, flashfftconv=False
-        )
-
-        def run(x: Tensor, controls: Controls) -> Tensor:
-            sos = _sections(processor, controls).to(x.dtype).unsqueeze(1)
-            return device_filter.to(x.device)(x, sos[..., :3], sos[..., 3:])
-
-        return run
-
-    return build
-
-
-def grafx_compressor(processor: Processor) -> Run:
-    effect = _grafx().Compressor(energy_smoother="ballistics", flashfftconv=False)
-
-    def run(x: Tensor, controls: Controls) -> Tensor:
-        threshold, ratio, knee = (
-            controls[name][:, None] for name in ("log_threshold", "log_ratio", "log_knee")
-        )
-        return effect(x, threshold, ratio, knee, torch.stack([controls["attack"], controls["release"]], -1))
-
-    return run
-
-
-GRAFX_COMPRESSOR = {
+FORWARD = "forward only"
+HARD = "forward only, hard knee"
+COMPRESSOR = {
     "log_threshold": (-4.0, 2.0), "log_ratio": (0.0, 2.0), "log_knee": (0.0, 2.0),
     "attack": (-6.0, -3.0), "release": (-9.0, -6.0),
 }  # fmt: skip
+NOISE = {f"band{k}_{knob}": (0.1, 1.0) for knob in ("gain", "decay") for k in range(12)} | {"mix": (0.2, 1.0)}
+TAPS = {f"{k}_tap_delays_ms": (50.0, 500.0) for k in range(4)} | {
+    f"{k}_tap_gains": (0.1, 1.0) for k in range(4)
+}
+BANDS = {
+    f"band{k}_{knob}": span
+    for k in range(3)
+    for knob, span in {
+        "threshold_db": (-40.0, -1.0), "ratio": (2.0, 10.0), "knee_db": (0.0, 12.0),
+        "attack_ms": (1.0, 60.0), "release_ms": (10.0, 500.0), "makeup_db": (0.0, 12.0),
+    }.items()
+}  # fmt: skip
+CROSSOVERS = {"crossover0_freq": (110.0, 800.0), "crossover1_freq": (800.0, 5_000.0)}
 
 
-# --- dasp-pytorch
+def _theirs(
+    family: str, name: str, knobs: Mapping[str, Sequence[float]], note: str = "", **options: object
+) -> Peer:
+    return Peer("diffFx-pytorch", by.difffx_pytorch(family, name, **options), knobs=knobs, note=note)
 
 
-def dasp(function: str, names: Callable[[Controls], Mapping[str, Tensor]]) -> Callable[[Processor], Run]:
-    def build(processor: Processor) -> Run:
-        effect = getattr(import_module("dasp_pytorch.functional"), function)
-        return lambda x, controls: effect(x, processor.sample_rate, **names(controls))
-
-    return build
+def _plugin(name: str, knobs: Mapping[str, Sequence[float]], note: str = FORWARD) -> Peer:
+    return Peer("pedalboard", by.plugin(name), knobs=knobs, gradient=False, note=note)
 
 
-def _dasp_parametric(controls: Controls) -> dict[str, Tensor]:
-    words = {"hz": "cutoff_freq", "gain_db": "gain_db", "q": "q_factor"}
-    found = {}
-    for name, value in controls.items():
-        band, knob = next(
-            (name.removesuffix(f"_{knob}"), knob) for knob in words if name.endswith(f"_{knob}")
-        )
-        band = f"band{int(band[5:]) - 1}" if band.startswith("peak_") else band
-        found[f"{band}_{words[knob]}"] = _column(value)
-    return found
-
-
-def _dasp_compressor(controls: Controls) -> dict[str, Tensor]:
-    names = ("threshold_db", "ratio", "attack_ms", "release_ms", "knee_db")
-    found = {name: _column(controls[name]) for name in names}
-    return {**found, "makeup_gain_db": _column(controls["makeup_db"])}
-
-
-# --- diffFx-pytorch
-
-
-def difffx_pytorch(
-    family: str, name: str, names: Callable[[Controls], Mapping[str, Tensor]] = dict, **options: object
-) -> Callable[[Processor], Run]:
-    def build(processor: Processor) -> Run:
-        _torchaudio.load()
-        kind = getattr(import_module(f"diffFx_pytorch.processors.{family}"), name)
-        effect = kind(processor.sample_rate, **options)
-        return lambda x, controls: effect(x, dsp_params=dict(names(controls)))
-
-    return build
-
-
-def _difffx_parametric(controls: Controls) -> dict[str, Tensor]:
-    words = {"hz": "frequency", "gain_db": "gain_db", "q": "q_factor"}
-    found = {}
-    for name, value in controls.items():
-        band, knob = next(
-            (name.removesuffix(f"_{knob}"), knob) for knob in words if name.endswith(f"_{knob}")
-        )
-        found[f"{band}_{words[knob]}"] = _column(value)
-    return found
-
-
-def _difffx_compressor(controls: Controls) -> dict[str, Tensor]:
-    names = ("threshold_db", "ratio", "knee_db", "makeup_db")
-    times = {name: RISE * _column(controls[name]) for name in ("attack_ms", "release_ms")}
-    return {**{name: _column(controls[name]) for name in names}, **times}
-
-
-# --- torchcomp, philtorch
-
-
-def torchcomp_compressor(processor: Processor) -> Run:
-    library = import_module("torchcomp")
-
-    def run(x: Tensor, controls: Controls) -> Tensor:
-        threshold_db, ratio, makeup_db = (
-            _column(controls[name]) for name in ("threshold_db", "ratio", "makeup_db")
-        )
-        attack, release = (
-            library.ms2coef(RISE * _column(controls[name]), processor.sample_rate)
-            for name in ("attack_ms", "release_ms")
-        )
-        level = x.abs().amax(1) + 1e-8
-        gain = library.compexp_gain(level, threshold_db, ratio, -150.0, 0.5, attack, release)
-        return x * (gain * library.db2amp(makeup_db)[:, None])[:, None]
-
-    return run
-
-
-def philtorch_sections(processor: Processor) -> Run:
-    lfilter = import_module("philtorch.lti").lfilter
-
-    def run(x: Tensor, controls: Controls) -> Tensor:
-        sos = _sections(processor, controls).to(x.dtype)
-        y = x[:, 0]
-        for s in range(sos.shape[1]):
-            y = lfilter(sos[:, s, :3], sos[:, s, 4:], y)
-        return y[:, None]
-
-    return run
-
-
-DIFFFX_PARAMETRIC = difffx_pytorch("eq", "ParametricEqualizer", _difffx_parametric, num_peak_filters=4)
-DIFFFX_COMPRESSOR = difffx_pytorch("dynamics", "Compressor", _difffx_compressor, knee_type="quadratic")
-EXACT_SECTIONS = (
-    Peer("scipy", scipy_sections, "float64", gradient=False, same=True, note=FORWARD),
-    Peer("grafx", grafx_sections("fsm"), "fsm", same=True, note="4,000 taps"),
-    Peer("grafx", grafx_sections("lfilter"), "lfilter", same=True),
-    Peer("philtorch", philtorch_sections, same=True),
+SECTIONS = (
+    Peer("scipy", by.scipy_sections, "float64", gradient=False, same=True, note=FORWARD),
+    Peer("grafx", by.grafx_sections("fsm"), "fsm", same=True, note="4,000 taps"),
+    Peer("grafx", by.grafx_sections("lfilter"), "lfilter", same=True),
+    Peer("philtorch", by.philtorch_sections, same=True),
 )
 
 PEERS: dict[str, Sequence[Peer]] = {
     "parametric EQ, 6 bands": (
-        *EXACT_SECTIONS,
-        Peer("dasp-pytorch", dasp("parametric_eq", _dasp_parametric), same=True, note="frequency-sampled"),
-        Peer("diffFx-pytorch", DIFFFX_PARAMETRIC, same=True),
-        Peer("pedalboard", pedalboard_chain(_pedalboard_parametric), gradient=False, same=True, note=FORWARD),
-    ),
-    "graphic EQ, 10 bands": (
-        *EXACT_SECTIONS,
+        *SECTIONS,
+        Peer(
+            "dasp-pytorch",
+            by.dasp("parametric_eq", by.dasp_parametric),
+            same=True,
+            note="frequency-sampled",
+        ),
         Peer(
             "diffFx-pytorch",
-            difffx_pytorch("eq", "GraphicEqualizer", eq_type="octave"),
-            knobs={f"band_{i}_gain_db": (-12.0, 12.0) for i in range(1, 11)},
-            note="bells only",
+            by.difffx_pytorch("eq", "ParametricEqualizer", by.difffx_parametric, num_peak_filters=4),
+            same=True,
+        ),
+        Peer(
+            "pedalboard",
+            by.pedalboard_chain(by.pedalboard_parametric),
+            gradient=False,
+            same=True,
+            note=FORWARD,
+        ),
+    ),
+    "graphic EQ, 10 bands": (
+        *SECTIONS,
+        _theirs(
+            "eq",
+            "GraphicEqualizer",
+            {f"band_{k}_gain_db": (-12.0, 12.0) for k in range(1, 11)},
+            "bells only",
+            eq_type="octave",
         ),
     ),
     "compressor": (
-        Peer("diffFx-pytorch", DIFFFX_COMPRESSOR, same=True),
-        Peer("torchcomp", torchcomp_compressor, note="hard knee, smooths the linear gain"),
-        Peer("dasp-pytorch", dasp("compressor", _dasp_compressor), note="ignores the release"),
-        Peer("grafx", grafx_compressor, "ballistics", knobs=GRAFX_COMPRESSOR, note="on the energy"),
-        Peer("pedalboard", pedalboard_chain(_pedalboard_compressor), gradient=False, note=HARD),
+        Peer(
+            "diffFx-pytorch",
+            by.difffx_pytorch("dynamics", "Compressor", by.difffx_compressor, knee_type="quadratic"),
+            same=True,
+        ),
+        Peer("torchcomp", by.torchcomp_compressor, note="hard knee, smooths the linear gain"),
+        Peer("dasp-pytorch", by.dasp("compressor", by.dasp_compressor), note="ignores the release"),
+        Peer("grafx", by.grafx_compressor, "ballistics", knobs=COMPRESSOR, note="on the energy"),
+        Peer("pedalboard", by.pedalboard_chain(by.pedalboard_compressor), gradient=False, note=HARD),
     ),
-}  # fmt: skip
+    "limiter": (
+        _theirs(
+            "dynamics",
+            "Limiter",
+            {
+                "threshold_db": (-24.0, -1.0),
+                "ratio": (20.0, 100.0),
+                "knee_db": (0.1, 1.0),
+                "attack_ms": (0.1, 1.0),
+                "release_ms": (50.0, 300.0),
+                "makeup_db": (0.0, 1.0),
+            },
+            "no ceiling",
+        ),
+        Peer(
+            "torchcomp",
+            by.torchcomp_limiter,
+            knobs={"threshold_db": (-24.0, -1.0), "attack_ms": (0.5, 2.0), "release_ms": (50.0, 300.0)},
+            note="no ceiling",
+        ),
+        _plugin("Limiter", {"threshold_db": (-24.0, -1.0), "release_ms": (50.0, 300.0)}),
+    ),
+    "gate": (
+        _theirs(
+            "dynamics",
+            "NoiseGate",
+            {
+                "threshold_db": (-60.0, -20.0),
+                "ratio": (2.0, 50.0),
+                "knee_db": (0.1, 6.0),
+                "attack_ms": (0.1, 20.0),
+                "release_ms": (5.0, 1_000.0),
+            },
+            "no hold, no hysteresis",
+        ),
+        Peer("grafx", by.grafx_gate, "ballistics", knobs=COMPRESSOR, note="on the energy"),
+        _plugin(
+            "NoiseGate",
+            {
+                "threshold_db": (-60.0, -20.0),
+                "ratio": (2.0, 50.0),
+                "attack_ms": (0.1, 20.0),
+                "release_ms": (5.0, 1_000.0),
+            },
+        ),
+    ),
+    "3-band compressor": (
+        _theirs("dynamics", "MultiBandCompressor", BANDS | CROSSOVERS, "its sum is not flat"),
+    ),
+    "feedback delay, 100 ms to 1 s": (
+        _theirs(
+            "delay",
+            "BasicFeedbackDelay",
+            {"delay_ms": (100.0, 1_000.0), "mix": (0.1, 1.0), "fb_gain": (0.1, 0.9), "ff_gain": (0.1, 0.9)},
+            "runs backward in time",
+        ),
+        _plugin("Delay", {"delay_seconds": (0.1, 1.0), "feedback": (0.0, 0.95), "mix": (0.0, 1.0)}),
+    ),
+    "4-tap delay": (
+        _theirs("delay", "MultiTapDelay", TAPS | {"mix": (0.1, 1.0)}, "wraps around"),
+        Peer(
+            "grafx",
+            by.grafx_taps,
+            knobs={f"angle_{k}": (-3.1, 3.1) for k in range(4)},
+            note="whole samples",
+        ),
+    ),
+    "chorus": (
+        _theirs(
+            "modulation",
+            "Chorus",
+            {"delay_ms": (10.0, 25.0), "rate": (0.1, 5.0), "depth": (0.05, 0.25), "mix": (0.1, 1.0)},
+            "a wrong delay",
+        ),
+        _plugin("Chorus", {"rate_hz": (0.1, 5.0), "centre_delay_ms": (5.0, 40.0), "mix": (0.1, 1.0)}),
+    ),
+    "flanger": (
+        _theirs(
+            "modulation",
+            "Flanger",
+            {"delay_ms": (1.0, 10.0), "rate": (0.1, 2.0), "depth": (0.1, 1.0), "mix": (0.1, 1.0)},
+            "a wrong delay",
+        ),
+    ),
+    "phaser, 4 stages": (
+        _theirs(
+            "modulation",
+            "Phaser",
+            {
+                "frequency": (300.0, 2_000.0),
+                "q_factor": (0.1, 1.0),
+                "feedback": (0.1, 0.9),
+                "mix": (0.1, 1.0),
+            },
+            "stands still",
+        ),
+        _plugin(
+            "Phaser", {"rate_hz": (0.1, 5.0), "depth": (0.1, 1.0), "centre_frequency_hz": (300.0, 2_000.0)}
+        ),
+    ),
+    "delay network, 6 lines": (
+        Peer("flamo", by.flamo_network(6), knobs={}, note="wraps around, one setting for all"),
+        _plugin("Reverb", {"room_size": (0.1, 0.9), "damping": (0.1, 0.9)}, "forward only, Freeverb"),
+    ),
+    "noise reverb, 65,536 taps": (
+        Peer("dasp-pytorch", by.dasp("noise_shaped_reverberation", dict), knobs=NOISE),
+        _theirs("reverb", "NoiseShapedReverb", NOISE),
+        Peer(
+            "grafx",
+            by.grafx_noise,
+            "STFT mask",
+            knobs={"level": (-1.0, 1.0), "fade": (-4.0, 0.0)},
+            note="resampled by a sample",
+        ),
+    ),
+    "tanh": (
+        Peer("torch", by.torch_tanh, knobs={}, note="torch.tanh alone"),
+        Peer("dasp-pytorch", by.dasp("distortion", dict), knobs={"drive_db": (-12.0, 36.0)}),
+        _theirs("distortion", "TanHDist", {"mix": (0.0, 1.0)}, "no drive"),
+        Peer("grafx", by.grafx_tanh, knobs={}, note="no drive"),
+        _plugin("Distortion", {"drive_db": (0.0, 36.0)}),
+    ),
+    "widener": (
+        Peer("grafx", by.grafx_imager, same=True),
+        Peer("dasp-pytorch", by.dasp("stereo_widener", by.dasp_width), note="mid turned down"),
+        _theirs("spatial", "StereoWidener", {"width": (0.0, 1.0)}, "mid turned down"),
+    ),
+}

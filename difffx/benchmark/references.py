@@ -55,10 +55,19 @@ def graphic_sos(processor: Processor, knobs: Knobs) -> np.ndarray:
 def cookbook(
     kind: str, hz: np.ndarray, gain_db: np.ndarray, q: np.ndarray | float, sample_rate: int
 ) -> np.ndarray:
-    """Audio EQ Cookbook: low_shelf, high_shelf, peak; [B] each -> [B, 6]."""
+    """Audio EQ Cookbook (R. Bristow-Johnson); [B] each -> [B, 6]."""
     w = 2.0 * np.pi * np.minimum(hz, 0.49 * sample_rate) / sample_rate
     a, alpha, cos = 10.0 ** (gain_db / 40.0), np.sin(w) / (2.0 * q), np.cos(w)
-    if kind == "peak":
+    plain = {
+        "low_pass": [(1 - cos) / 2, 1 - cos, (1 - cos) / 2],
+        "high_pass": [(1 + cos) / 2, -1 - cos, (1 + cos) / 2],
+        "band_pass": [alpha, 0.0 * cos, -alpha],
+        "notch": [1.0 + 0.0 * cos, -2 * cos, 1.0 + 0.0 * cos],
+        "all_pass": [1 - alpha, -2 * cos, 1 + alpha],
+    }
+    if kind in plain:
+        b, d = plain[kind], [1 + alpha, -2 * cos, 1 - alpha]
+    elif kind == "peak":
         b = [1 + alpha * a, -2 * cos, 1 - alpha * a]
         d = [1 + alpha / a, -2 * cos, 1 - alpha / a]
     else:
@@ -75,6 +84,24 @@ def cookbook(
             (a + 1) + s * (a - 1) * cos - slope,
         ]
     return np.stack([*b, *d], -1) / d[0][:, None]
+
+
+def single_filter(processor: Processor, x: np.ndarray, knobs: Knobs) -> np.ndarray:
+    """The eight sections of the cookbook, by the name that the processor has for its kind."""
+    hz = knobs["cutoff_hz"] if "cutoff_hz" in knobs else knobs["frequency_hz"]
+    gain_db = knobs["gain_db"][:, 0] if "gain_db" in knobs else np.zeros(len(hz))
+    sos = cookbook(processor.kind, hz[:, 0], gain_db, knobs["q"][:, 0], processor.sample_rate)
+    return _filtered(x, sos[:, None])
+
+
+def tanh(processor: Processor, x: np.ndarray, knobs: Knobs) -> np.ndarray:
+    drive, bias, mix = (knobs[name][:, :, None] for name in ("drive_db", "bias", "mix"))
+    return (1.0 - mix) * x + mix * (np.tanh(10.0 ** (drive / 20.0) * x + bias) - np.tanh(bias))
+
+
+def widener(processor: Processor, x: np.ndarray, knobs: Knobs) -> np.ndarray:
+    middle, side = x.mean(1), 0.5 * knobs["width"] * (x[:, 0] - x[:, 1])
+    return np.stack([middle + side, middle - side], 1)
 
 
 def compressor(processor: Processor, x: np.ndarray, knobs: Knobs) -> np.ndarray:
@@ -106,8 +133,12 @@ def _filtered(x: np.ndarray, sos: np.ndarray) -> np.ndarray:
     return np.stack([sosfilt(rows, item) for rows, item in zip(sos, x, strict=True)])
 
 
+SINGLE = ("LowPass", "HighPass", "BandPass", "Notch", "AllPass", "Peak", "LowShelf", "HighShelf")
 REFERENCES: dict[str, Reference] = {
     "ParametricEQ": parametric_eq,
     "GraphicEQ": graphic_eq,
     "Compressor": compressor,
+    "Tanh": tanh,
+    "StereoWidener": widener,
+    **dict.fromkeys(SINGLE, single_filter),
 }

@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 
 import difffx
-from difffx.benchmark.cases import SAMPLE_RATE
+from difffx.benchmark.cases import SAMPLE_RATE, Case
 from difffx.benchmark.measure import Figures
 from difffx.benchmark.peers import version
 
@@ -44,9 +44,9 @@ def machine(device: torch.device, shape: Sequence[int], rounds: int) -> dict[str
     }
 
 
-def table(name: str, figures: Sequence[Figures]) -> Table:
+def table(case: Case, figures: Sequence[Figures]) -> Table:
     """A row a rival: median / minimum of the rounds; how many times slower than the first row it is."""
-    found = Table(*HEADER, title=name, title_justify="left", title_style="bold")
+    found = Table(*HEADER, title=f"{case.name} (error against {case.against})", title_justify="left")
     for column in found.columns[1:-1]:
         column.justify = "right"
     ratios = slower(figures)
@@ -70,11 +70,14 @@ def slower(figures: Sequence[Figures]) -> dict[str, tuple[float | None, float | 
     }
 
 
-def as_json(about: Mapping[str, object], results: Mapping[str, Sequence[Figures]]) -> dict[str, object]:
+def as_json(
+    about: Mapping[str, object], results: Sequence[tuple[Case, Sequence[Figures]]]
+) -> dict[str, object]:
+    """Every figure under the name of its effect."""
     effects = {}
-    for name, figures in results.items():
+    for case, figures in results:
         ratios = slower(figures)
-        effects[name] = [
+        rows = [
             {
                 "library": row.library,
                 "version": version(row.library.split(",")[0]),
@@ -88,6 +91,7 @@ def as_json(about: Mapping[str, object], results: Mapping[str, Sequence[Figures]
             }
             for row in figures
         ]
+        effects[case.name] = {"error_against": case.against, "rivals": rows}
     return {"machine": dict(about), "effects": effects}
 
 
