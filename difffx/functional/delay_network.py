@@ -53,7 +53,7 @@ def delay_network(x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[i
 def _network(
     x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """matrix and filters one for each item, float64 -> outputs [B, C', T] and w [B, N, T], empty if not kept."""
+    """matrix and filters one for each item, float64 -> outputs [B, C', T], and w [B, N, T] or empty."""
     return _run(x, matrix, filters, delays, keep)
 
 

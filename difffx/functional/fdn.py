@@ -17,6 +17,9 @@ from difffx.functional.reverb import SIXTY_DB, across, once
 HIGHEST = 0.49
 """Damping frequencies stop at this share of the sample rate."""
 
+FAINTEST = 1e-12
+"""Echoes of less power are not turned up to the level of the dry sound."""
+
 COMBS = (1116, 1188, 1277, 1356, 1422, 1491, 1557, 1617)
 ALL_PASSES = (225, 341, 441, 556)
 SPREAD = 23
@@ -52,16 +55,20 @@ def feedback_delay_network(
                              exp(diffusion * scattering)
     returns       [B, 2, T]
 
-    Exact in the time domain for any decay, in float64; `delay_network` tells cost and memory. A low steady
-    sound keeps its power on average, whatever the decay. All controls may be [1, 1, 1]. The left channel
-    enters every other line, the right one the lines between; the sides hear all lines, with different signs.
+    Exact in the time domain for any decay, in float64; `delay_network` tells cost and memory. The wet
+    sound of steady noise is about as loud as the dry, whatever the decays. The left channel enters every
+    other line, the right one the lines between; the sides hear all lines, with different signs. All controls
+    may be [1, 1, 1].
     Jot, Chaigne (1991), with first-order shelves (`decay_shelves`) for absorption.
     """
     filters = decay_shelves(decay_low_s, decay_high_s, damping_hz, delays, sample_rate)
     feedback = torch.matrix_exp(diffusion.double() * scattering.double())  # [B, N, N]
     into, out_of = _sides(len(delays), x.device)
-    loss = decay_gains(decay_low_s, delays, sample_rate).square().mean(1, keepdim=True)
-    out_of = out_of * (1.0 - loss).sqrt().unsqueeze(2)
+    low, high = (
+        decay_gains(decay_s, delays, sample_rate).square() for decay_s in (decay_low_s, decay_high_s)
+    )
+    power = 0.5 * (low / (1.0 - low) + high / (1.0 - high)).mean(1, keepdim=True)  # of all echoes to come
+    out_of = out_of * power.clamp(min=FAINTEST).rsqrt().unsqueeze(2)
     x_late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
     into = into if x_late.shape[1] == 2 else into.sum(1, keepdim=True)
     wet = delay_network(x_late, _system(feedback, into, out_of), filters, delays)
@@ -106,7 +113,8 @@ def freeverb(
         gains = decay_gains(decay_s, combs, sample_rate)
         filters = _one_pole_filters(gains, damping_hz, sample_rate)
         signs = 1.0 - 2.0 * (torch.arange(len(combs), device=x.device) % 2)
-        out_of = (signs * ((1.0 - gains.square()) / len(combs)).sqrt()).unsqueeze(1)
+        power = gains.square() / (1.0 - gains.square())
+        out_of = (signs * (len(combs) * power.clamp(min=FAINTEST)).rsqrt()).unsqueeze(1)
         lines = torch.eye(len(combs), dtype=out_of.dtype, device=x.device)
         matrix = _system(lines.unsqueeze(0), out_of.new_ones(len(combs), 1), out_of)
         sides.append(
@@ -245,7 +253,10 @@ def _sides(lines: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _system(feedback: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
-    """[B or 1, N, N], [N, C], [B or 1, C', N] -> the matrix of `delay_network`, nothing passing by the lines."""
+    """feedback [N, N], into [N, C] and out_of [C', N], the first and last for each item or for all.
+
+    The matrix of `delay_network`; nothing passes by the lines.
+    """
     batch = max(feedback.shape[0], out_of.shape[0])
     starts = torch.cat((feedback, into.expand(feedback.shape[0], -1, -1)), 2)
     ends = pad(out_of, (0, into.shape[1]))
