@@ -197,3 +197,163 @@ def test_a_curve_of_makeup_that_does_not_move_is_a_static_one():
     still = dynamics.compressor(x, SAMPLE_RATE, **controls)
     controls["makeup_db"] = controls["makeup_db"].expand(2, 1, 9)
     torch.testing.assert_close(dynamics.compressor(x, SAMPLE_RATE, **controls), still)
+
+
+def feedback_reference(x: torch.Tensor, row: tuple[float, ...]) -> np.ndarray:
+    """A compressor that reads the level of the sample that has just left it; x [C, T]."""
+    threshold, ratio, attack_ms, release_ms, knee, makeup = row
+    x = x.double().numpy()
+    attack, release = (math.exp(-1000.0 / (ms * SAMPLE_RATE)) for ms in (attack_ms, release_ms))
+    now, left, gains = 0.0, 0.0, []
+    for peak in np.abs(x).max(0):
+        over = 20.0 * math.log10(max(left, 1e-30)) - threshold
+        counts = (over + knee / 2) ** 2 / (2.0 * knee) if abs(over) < knee / 2 else max(over, 0.0)
+        target = (ratio - 1.0) * counts
+        a = attack if target > now else release
+        now = a * now + (1.0 - a) * target
+        gains.append(10.0 ** (-now / 20.0))
+        left = peak * gains[-1]
+    return x * np.array(gains) * 10.0 ** (makeup / 20.0)
+
+
+FEEDBACK_ROWS = [
+    (-20.0, 4.0, 10.0, 100.0, 6.0, 3.0),
+    (-40.0, 10.0, 1.0, 10.0, 0.0, 0.0),
+    (-40.0, 20.0, 1.0, 5000.0, 12.0, 0.0),
+    (-24.0, 4.0, 500.0, 1.0, 6.0, 0.0),
+    (-20.0, 1.0, 10.0, 100.0, 6.0, 0.0),
+]
+
+
+def test_the_feedback_compressor_is_the_loop_that_hears_what_has_left_it():
+    x = music(len(FEEDBACK_ROWS), 2, 0.3).double()
+    y = dynamics.compressor(x, SAMPLE_RATE, **settings(*FEEDBACK_ROWS, dtype=torch.float64), feedback=True)
+    for item, row in enumerate(FEEDBACK_ROWS):
+        assert error_db(y[item], feedback_reference(x[item], row)) < -180.0, row
+
+
+def test_the_feedback_compressor_settles_on_the_static_curve():
+    x = torch.full((1, 1, 20_000), 1.0)
+    y = dynamics.compressor(x, SAMPLE_RATE, **settings((-20.0, 4.0, 10.0, 100.0, 6.0, 0.0)), feedback=True)
+    assert 20.0 * y[0, 0, -1].log10().item() == pytest.approx(-15.0, abs=1e-3)
+
+
+def test_the_feedback_compressor_has_the_gradients_of_finite_differences():
+    x = music(1, 2, 0.004).double()[..., 3:23] + 1e-3
+    knobs = settings((-22.0, 4.0, 0.4, 1.5, 6.0, 3.0), dtype=torch.float64)
+    inputs = [value.requires_grad_() for value in (x, *knobs.values())]
+
+    def compressed(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        controls = dict(zip(KNOBS, values, strict=True))
+        return dynamics.compressor(x, SAMPLE_RATE, **controls, feedback=True)
+
+    assert torch.autograd.gradcheck(compressed, inputs)
+
+
+def test_with_a_mean_square_a_sine_and_a_square_wave_of_one_rms_are_one():
+    time = torch.arange(SAMPLE_RATE) / SAMPLE_RATE
+    sine = torch.sin(2.0 * math.pi * 1000.0 * time).view(1, 1, -1)
+    square = math.sqrt(0.5) * sine.sign()
+    controls = settings((-20.0, 4.0, 1.0, 50.0, 6.0, 0.0))
+    del controls["makeup_db"]
+    gains_db = [
+        dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls, rms_ms=torch.full((1, 1, 1), 50.0))[..., -1]
+        for x in (sine, square)
+    ]
+    assert gains_db[0].item() == pytest.approx(0.75 * -17.0, abs=0.1)
+    assert gains_db[0].item() == pytest.approx(gains_db[1].item(), abs=0.1)
+
+
+def test_with_look_ahead_the_gain_comes_down_before_the_sound_does():
+    x = torch.full((1, 1, 4000), 1e-3)
+    x[..., 2000:] = 1.0
+    controls = settings((-20.0, 4.0, 1.0, 50.0, 0.0, 0.0))
+    del controls["makeup_db"]
+    late = dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls)
+    early = dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls, lookahead=100)
+    torch.testing.assert_close(early[..., :-100], late[..., 100:])
+    assert early[..., 1899].item() == 0.0 and early[..., 1901].item() < -0.1
+
+
+def de_essing(**changes: float) -> dict[str, torch.Tensor]:
+    usual = {
+        "frequency_hz": 5000.0,
+        "threshold_db": -30.0,
+        "ratio": 4.0,
+        "range_db": 12.0,
+        "attack_ms": 0.5,
+        "release_ms": 50.0,
+    }
+    return {name: torch.full((1, 1, 1), value) for name, value in {**usual, **changes}.items()}
+
+
+def tone(hz: float, amplitude: float = 0.5, samples: int = 8000) -> torch.Tensor:
+    return (amplitude * torch.sin(2.0 * math.pi * hz / SAMPLE_RATE * torch.arange(samples))).view(1, 1, -1)
+
+
+def rms_change_db(y: torch.Tensor, x: torch.Tensor) -> float:
+    return 10.0 * math.log10((y[..., -4000:].square().sum() / x[..., -4000:].square().sum()).item())
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_de_esser_turns_hiss_down_and_lets_the_voice_pass(wide):
+    hiss, voice = tone(15_000.0), tone(300.0)
+    for x, change_db in ((hiss, -12.0), (voice, 0.0)):
+        y = dynamics.de_esser(x, SAMPLE_RATE, **de_essing(), wide=wide)
+        assert rms_change_db(y, x) == pytest.approx(change_db, abs=0.2)
+
+
+def test_only_the_wide_de_esser_turns_the_voice_down_with_the_hiss():
+    x = tone(300.0, 0.8) + tone(10_000.0, 0.2)
+    split, wide = (
+        rms_change_db(dynamics.de_esser(x, SAMPLE_RATE, **de_essing(), wide=wide), x)
+        for wide in (False, True)
+    )
+    assert split > -0.5
+    assert wide < -8.0
+
+
+def test_the_de_esser_without_range_is_flat():
+    x = torch.zeros(1, 1, 8192)
+    x[..., 0] = 1.0
+    y = dynamics.de_esser(x, SAMPLE_RATE, **de_essing(range_db=0.0))
+    torch.testing.assert_close(torch.fft.rfft(y).abs(), torch.ones(1, 1, 4097), rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(dynamics.de_esser(x, SAMPLE_RATE, **de_essing(range_db=0.0), wide=True), x)
+
+
+def drum(amplitude: float = 0.5) -> torch.Tensor:
+    """A hit every half second that rings for 100 ms."""
+    time = torch.arange(2 * SAMPLE_RATE) % (SAMPLE_RATE // 2) / SAMPLE_RATE
+    return (amplitude * torch.exp(-10.0 * time) * torch.sin(2.0 * math.pi * 200.0 * time)).view(1, 1, -1)
+
+
+def shaped_gain_db(x: torch.Tensor, attack_db: float, sustain_db: float) -> torch.Tensor:
+    knobs = {"attack_db": attack_db, "sustain_db": sustain_db, "attack_ms": 30.0, "sustain_ms": 300.0}
+    y = dynamics.transient_shaper(
+        x, SAMPLE_RATE, **{name: torch.full((1, 1, 1), value) for name, value in knobs.items()}
+    )
+    second = slice(SAMPLE_RATE, SAMPLE_RATE + SAMPLE_RATE // 2)
+    return (
+        10.0
+        * (
+            y[0, 0, second].square().view(-1, 2205).sum(1) / x[0, 0, second].square().view(-1, 2205).sum(1)
+        ).log10()
+    )
+
+
+def test_attack_lifts_the_hit_and_sustain_lifts_its_tail():
+    hit = shaped_gain_db(drum(), 12.0, 0.0)
+    assert hit[0] > 6.0 and hit[-2].abs() < 0.1
+    tail = shaped_gain_db(drum(), 0.0, 12.0)
+    assert tail[0] < 4.0 and tail[-2] > 9.0
+    assert shaped_gain_db(drum(), -12.0, 0.0)[0] < -6.0
+
+
+def test_the_transient_shaper_hears_no_level():
+    loud, soft = (shaped_gain_db(drum(amplitude), 12.0, -12.0) for amplitude in (1.0, 0.25))
+    torch.testing.assert_close(loud[:4], soft[:4], rtol=0.0, atol=0.3)
+
+
+def test_a_steady_tone_has_neither_attack_nor_tail():
+    x = tone(100.0, samples=2 * SAMPLE_RATE)
+    assert shaped_gain_db(x, 24.0, 24.0).abs().max() < 0.01

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difffx.processors.dynamics import Compressor, SimpleCompressor
+from difffx.processors.dynamics import Compressor, DeEsser, Limiter, SimpleCompressor
+from difffx.processors.gating import Expander, NoiseGate
 
 SAMPLE_RATE = 44_100
 COMPRESSORS = [Compressor, SimpleCompressor]
@@ -81,3 +82,71 @@ def test_the_static_response_is_where_a_steady_sound_ends(effect):
         steady = (10.0 ** (level_db / 20.0)).expand(3, 1, 4000)
         arrived = 20.0 * comp(steady, controls=controls)[..., -1].log10()
         torch.testing.assert_close(arrived[:, 0], predicted[:, n], rtol=0.0, atol=1e-3)
+
+
+def test_the_options_of_the_compressor_leave_its_default_as_it_is():
+    x = bursts(2, 2)
+    by_name = Compressor(SAMPLE_RATE, detector="peak", topology="forward", lookahead_ms=0.0)
+    torch.testing.assert_close(by_name(x), Compressor(SAMPLE_RATE)(x), rtol=0.0, atol=0.0)
+    assert by_name.wants_proxy
+
+
+@pytest.mark.parametrize(
+    "options", [{"detector": "rms"}, {"topology": "feedback"}, {"lookahead_ms": 2.0}], ids=str
+)
+def test_a_compressor_with_options_sounds_different_and_wants_no_proxy_of_the_plain_one(options):
+    comp, x = Compressor(SAMPLE_RATE, **options), bursts(1, 1)
+    assert not comp.wants_proxy
+    assert ("rms_ms" in comp.spec.names) == (options.get("detector") == "rms")
+    plain, z = Compressor(SAMPLE_RATE)(x), torch.full((1, len(comp.spec), 1), 0.4, requires_grad=True)
+    assert (comp(x) - plain).abs().max() > 1e-3
+    comp(x, controls=comp.from_unit(z)).square().mean().backward()
+    assert (z.grad.abs() > 1e-9).all()
+
+
+def test_options_that_do_not_exist_or_do_not_go_together_are_refused():
+    wrong = [
+        {"detector": "average"},
+        {"topology": "backward"},
+        {"lookahead_ms": -1.0},
+        {"topology": "feedback", "sidechain": True},
+        {"topology": "feedback", "lookahead_ms": 1.0},
+    ]
+    for options in wrong:
+        with pytest.raises(ValueError, match="Compressor"):
+            Compressor(SAMPLE_RATE, **options)
+    with pytest.raises(ValueError, match="DeEsser: mode"):
+        DeEsser(SAMPLE_RATE, mode="narrow")
+
+
+@pytest.mark.parametrize("lookahead_ms", [0.0, 2.0, 10.0])
+def test_the_limiter_keeps_its_ceiling(lookahead_ms):
+    limiter = Limiter(SAMPLE_RATE, lookahead_ms=lookahead_ms)
+    x = bursts(4, 2)
+    controls = limiter.from_unit(limiter.spec.sample(4, generator=torch.Generator().manual_seed(1)))
+    y = limiter(x, controls=controls)
+    assert (y.abs().amax((1, 2), keepdim=True) <= 10.0 ** (controls["ceiling_db"] / 20.0)).all()
+
+
+def test_but_for_the_look_ahead_the_limiter_is_causal():
+    limiter, x = Limiter(SAMPLE_RATE), bursts(1, 1)
+    short, long = limiter(x[..., :2000], drive_db=12.0), limiter(x, drive_db=12.0)[..., :2000]
+    torch.testing.assert_close(short[..., :1912], long[..., :1912])
+
+
+def test_the_wide_de_esser_has_a_neutral_setting_and_the_split_one_has_not():
+    x = bursts(1, 2)
+    assert DeEsser(SAMPLE_RATE).neutral is None
+    wide = DeEsser(SAMPLE_RATE, mode="wide")
+    torch.testing.assert_close(wide(x, **wide.neutral), x)
+
+
+@pytest.mark.parametrize("kind", [Expander, NoiseGate])
+def test_a_key_opens_expander_and_gate(kind):
+    gate = kind(SAMPLE_RATE, sidechain=True)
+    assert gate.inputs == ("audio", "key")
+    x, key = torch.full((1, 2, 6000), 0.3), torch.zeros(1, 1, 6000)
+    key[..., 3000:] = 0.9
+    y = gate(x, key)
+    assert y[..., :3000].abs().max() < 0.3 * 10.0 ** (-39.0 / 20.0)
+    torch.testing.assert_close(y[..., -100:], x[..., -100:], rtol=1e-3, atol=0.0)
