@@ -71,9 +71,7 @@ def svf(
         knobs = (knob[..., 0] for knob in (frequency_hz, *gain, q))
         return sosfilt(x, SECTIONS[kind](*knobs, sample_rate))
     if gain_db is None:
-        levels = (x.new_tensor([[[level]]]) for level in LEVELS[kind])
-        low, band, high = levels
-        return state_variable(x, sample_rate, frequency_hz=frequency_hz, q=q, low=low, band=band, high=high)
+        return _mixed(x, sample_rate, _curve(frequency_hz, x), _curve(q, x), *LEVELS[kind])
     return _with_gain(x, sample_rate, kind, *(_curve(knob, x) for knob in (frequency_hz, q, gain_db)))
 
 
@@ -99,10 +97,7 @@ def state_variable(
     if _static(frequency_hz, q, low, band, high):
         knobs = (knob[..., 0] for knob in (frequency_hz, q, low, band, high))
         return sosfilt(x, filters.state_variable(*knobs, sample_rate))
-    frequency_hz, q, low, band, high = (_curve(knob, x) for knob in (frequency_hz, q, low, band, high))
-    k = 1 / q
-    lows, bands = low_and_band(x, _warped(frequency_hz, sample_rate), k)
-    return (high * x + (low - high) * lows + (band - high) * k * bands).to(x.dtype)
+    return _mixed(x, sample_rate, *(_curve(knob, x) for knob in (frequency_hz, q, low, band, high)))
 
 
 def butterworth(x: Tensor, sample_rate: int, *, frequency_hz: Tensor, order: int, high: bool) -> Tensor:
@@ -147,6 +142,23 @@ def low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     items, _, samples = x.shape
     g, k = (knob.double().expand(items, 1, samples) for knob in (g, k))
     return _low_and_band(x.double(), g, k)
+
+
+def _mixed(
+    x: Tensor,
+    sample_rate: int,
+    hz: Tensor,
+    q: Tensor,
+    low: float | Tensor,
+    band: float | Tensor,
+    high: float | Tensor,
+) -> Tensor:
+    """`state_variable` at audio rate; of levels that are plain numbers, what adds up to 0 is left out."""
+    k = 1 / q
+    lows, bands = low_and_band(x, _warped(hz, sample_rate), k)
+    terms = [(low - high, lows), (band - high, k * bands), (high, x)]
+    heard = [level * sound for level, sound in terms if isinstance(level, Tensor) or level]
+    return sum(heard[1:], heard[0]).to(x.dtype)
 
 
 def _with_gain(x: Tensor, sample_rate: int, kind: str, hz: Tensor, q: Tensor, gain_db: Tensor) -> Tensor:
