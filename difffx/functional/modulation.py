@@ -46,7 +46,9 @@ def chorus(
     """
     wet = torch.zeros_like(x)
     for voice in range(voices):
-        samples = _swing(x, sample_rate, rate_hz, delay_ms, depth_ms, phase + voice / voices, spread, shape)
+        samples = _swing(
+            x, sample_rate, rate_hz, delay_ms, depth_ms, phase.double() + voice / voices, spread, shape
+        )
         wet = wet + fractional_delay(x, samples)
     return blend(x, wet / voices, mix)
 
@@ -210,4 +212,7 @@ def _swing(
 
 def _phases(phase: Tensor, spread: Tensor | None) -> Tensor:
     """One phase for all channels, or one for each of two."""
-    return phase if spread is None else torch.cat(torch.broadcast_tensors(phase, phase + spread), 1)
+    if spread is None:
+        return phase
+    phase = phase.double()
+    return torch.cat(torch.broadcast_tensors(phase, phase + spread), 1)

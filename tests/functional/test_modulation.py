@@ -69,6 +69,15 @@ def test_spread_sets_the_sides_apart():
         assert left.argmax() == 140 and right.argmax() == 100
 
 
+@pytest.mark.parametrize("effect", [chorus, flanger])
+def test_phases_of_float32_settings_are_added_in_float64(effect):
+    x = noise(1, 2, 3000)
+    swing = knobs(rate_hz=2.0, delay_ms=5.0, depth_ms=10.0, phase=0.7, mix=1.0, spread=0.29)
+    coarse = {name: value.float() for name, value in swing.items()}
+    fine = effect(x, RATE, **{name: value.double() for name, value in coarse.items()})
+    assert (effect(x.float(), RATE, **coarse) - fine).norm() / fine.norm() < 1e-6
+
+
 def test_a_still_flanger_is_a_comb():
     still = knobs(rate_hz=1.0, delay_ms=2.0, depth_ms=0.0, phase=0.0, mix=0.5)
     level = torch.fft.rfft(flanger(impulse(4000), RATE, **still)[0, 0]).abs()
