@@ -12,7 +12,8 @@ from rich.console import Console
 
 from difffx import benchmark
 
-SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=aside, highlight=False) for aside in (False, True))
+WIDTH = None if sys.stdout.isatty() else 150  # a file or a pipe has no width of its own
+SCREEN, ASIDE = Console(width=WIDTH, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 SHAPE, LONG = (8, 1, 131_072), (1, 2, 30 * 44_100)
 
 

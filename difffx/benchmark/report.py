@@ -47,6 +47,7 @@ def machine(device: torch.device, shape: Sequence[int], rounds: int) -> dict[str
 def table(case: Case, figures: Sequence[Figures]) -> Table:
     """A row a rival: median / minimum of the rounds; how many times slower than the first row it is."""
     found = Table(*HEADER, title=f"{case.name} (error against {case.against})", title_justify="left")
+    found.columns[0].no_wrap = True
     for column in found.columns[1:-1]:
         column.justify = "right"
     ratios = slower(figures)
