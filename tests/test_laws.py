@@ -16,8 +16,8 @@ PROXIES = {"NeuralProxy", "HybridProxy"}
 LOUD = {"TableShaper": 10.0}
 # What is held by those that are made of effects.
 COMBINATORS = {"DryWet": Compressor, "MidSide": Compressor, "Multiband": Compressor, "Send": Compressor}
-# The whole signal decides on every sample: its mean, its peak, its end.
-NOT_CAUSAL = {"Normalize", "TaylorShaper", "ChebyshevShaper", "FadeOut"}
+# The whole signal decides on every sample: its mean, its peak, its end; a limiter looks 2 ms ahead.
+NOT_CAUSAL = {"Normalize", "TaylorShaper", "ChebyshevShaper", "FadeOut", "Limiter", "MultibandLimiter"}
 # Their gradient is a stated one: that of a staircase is zero.
 STRAIGHT_THROUGH = {"BitCrusher"}
 # Their second echo, where feedback begins to be heard, comes after this many samples at the latest.
@@ -108,7 +108,7 @@ def test_every_knob_moves_the_output(name):
     channels = 2 if processor.stereo else 1
     batch = 24 if name in FADING else 2
     x = LOUD.get(name, 1.0) * noise(batch, channels, length)
-    x = x * torch.logspace(0, -3, length) if name in FADING else x
+    x = x * torch.logspace(1, -3, length) if name in FADING else x
     z = settings(processor, batch).requires_grad_()
     weight = noise(batch, channels, length, seed=3)
     (run(processor, x, z) * weight).sum().backward()

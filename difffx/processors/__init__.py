@@ -1,6 +1,7 @@
 """Every effect by its public name. `__all__` is the registry: the laws, the lists and the README walk it."""
 
 from difffx.processors.base import Processor
+from difffx.processors.combine import DryWet, MidSide, Send
 from difffx.processors.delays import (
     DampedDelay,
     Delay,
@@ -10,8 +11,24 @@ from difffx.processors.delays import (
     SlapbackDelay,
     TempoDelay,
 )
-from difffx.processors.distortion import ChebyshevShaper, ParametricClipper, TaylorShaper
-from difffx.processors.dynamics import Compressor, SimpleCompressor
+from difffx.processors.distortion import (
+    ArcSinh,
+    ArcTan,
+    ArcTanh,
+    BitCrusher,
+    ChebyshevShaper,
+    Cubic,
+    DoubleSoftClip,
+    Exponential,
+    HardClip,
+    ParametricClipper,
+    Rectifier,
+    SoftClip,
+    TableShaper,
+    Tanh,
+    TaylorShaper,
+)
+from difffx.processors.dynamics import Compressor, DeEsser, Limiter, SimpleCompressor, TransientShaper
 from difffx.processors.eq import DynamicEQ, GraphicEQ, LinearPhaseEQ, ParametricEQ, ToneStack
 from difffx.processors.filters import (
     AllPass,
@@ -27,45 +44,117 @@ from difffx.processors.filters import (
     Peak,
     StateVariable,
 )
-from difffx.processors.gain import Gain, Normalize
-from difffx.processors.mixing import Mix, Sum
+from difffx.processors.gain import FadeIn, FadeOut, Gain, LinearGain, Normalize, Polarity
+from difffx.processors.gating import Expander, NoiseGate
+from difffx.processors.mixing import Crossfade, Mix, Sum
+from difffx.processors.modulation import (
+    AutoWah,
+    Chorus,
+    FeedbackFlanger,
+    Flanger,
+    Phaser,
+    RingModulator,
+    StereoChorus,
+    StereoFlanger,
+    Tremolo,
+    Vibrato,
+)
+from difffx.processors.multiband import (
+    LinkwitzRiley,
+    Multiband,
+    MultibandCompressor,
+    MultibandExpander,
+    MultibandGate,
+    MultibandLimiter,
+)
 from difffx.processors.proxy import HybridProxy, NeuralProxy
+from difffx.processors.reverb import ConvolutionReverb, FeedbackDelayNetwork, Freeverb, NoiseReverb
+from difffx.processors.spatial import MultibandImager, Panner, StereoEnhancer, StereoWidener
 
 __all__ = [
     "AllPass",
+    "ArcSinh",
+    "ArcTan",
+    "ArcTanh",
+    "AutoWah",
     "BandPass",
+    "BitCrusher",
     "Butterworth",
     "ChebyshevShaper",
+    "Chorus",
     "Compressor",
+    "ConvolutionReverb",
+    "Crossfade",
+    "Cubic",
     "DCBlocker",
     "DampedDelay",
+    "DeEsser",
     "Delay",
+    "DoubleSoftClip",
+    "DryWet",
     "DynamicEQ",
+    "Expander",
+    "Exponential",
     "FIRFilter",
+    "FadeIn",
+    "FadeOut",
     "FeedbackDelay",
+    "FeedbackDelayNetwork",
+    "FeedbackFlanger",
+    "Flanger",
+    "Freeverb",
     "Gain",
     "GraphicEQ",
+    "HardClip",
     "HighPass",
     "HighShelf",
     "HybridProxy",
+    "Limiter",
+    "LinearGain",
     "LinearPhaseEQ",
+    "LinkwitzRiley",
     "LowPass",
     "LowShelf",
+    "MidSide",
     "Mix",
     "MultiTapDelay",
+    "Multiband",
+    "MultibandCompressor",
+    "MultibandExpander",
+    "MultibandGate",
+    "MultibandImager",
+    "MultibandLimiter",
     "NeuralProxy",
+    "NoiseGate",
+    "NoiseReverb",
     "Normalize",
     "Notch",
+    "Panner",
     "ParametricClipper",
     "ParametricEQ",
     "Peak",
+    "Phaser",
     "PingPongDelay",
+    "Polarity",
     "Processor",
+    "Rectifier",
+    "RingModulator",
+    "Send",
     "SimpleCompressor",
     "SlapbackDelay",
+    "SoftClip",
     "StateVariable",
+    "StereoChorus",
+    "StereoEnhancer",
+    "StereoFlanger",
+    "StereoWidener",
     "Sum",
+    "TableShaper",
+    "Tanh",
     "TaylorShaper",
     "TempoDelay",
     "ToneStack",
+    "TransientShaper",
+    "Tremolo",
+    "Vibrato",
 ]
