@@ -52,10 +52,12 @@ def settings(**changes):
 def test_the_recursion_of_first_order_is_the_loop(samples):
     x, a = noise(2, samples), torch.tanh(3 * noise(2, samples, seed=1))
     y = first_order_varying(x, a)
-    now = np.zeros(2)
-    for n in range(samples):
-        now = a[:, n].numpy() * now + x[:, n].numpy()
-        assert np.allclose(y[:, n].numpy(), now, rtol=1e-10, atol=1e-10)
+    for row in range(2):
+        now, expected = 0.0, []
+        for slope, fresh in zip(a[row].tolist(), x[row].tolist(), strict=True):
+            now = slope * now + fresh
+            expected.append(now)
+        assert np.allclose(y[row].numpy(), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("stages", [1, 2, 5, 8])
