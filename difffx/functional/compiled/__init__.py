@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from difffx.functional.compiled.build import library
 
-BLOCK = 64
+BLOCK = 32
 """Samples between the states that a forward pass keeps, as in lanes.h."""
 
 LANES = 4
