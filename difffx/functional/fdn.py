@@ -68,11 +68,11 @@ def feedback_delay_network(
         decay_gains(decay_s, delays, sample_rate).square() for decay_s in (decay_low_s, decay_high_s)
     )
     power = 0.5 * (low / (1.0 - low) + high / (1.0 - high)).mean(1, keepdim=True)  # of all echoes to come
-    out_of = out_of * power.clamp(min=FAINTEST).rsqrt().unsqueeze(2)
+    out_of = across(out_of * power.clamp(min=FAINTEST).rsqrt().unsqueeze(2), width.double())
     x_late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
     into = into if x_late.shape[1] == 2 else into.sum(1, keepdim=True)
     wet = delay_network(x_late, _system(feedback, into, out_of), filters, delays)
-    return blend(x, across(wet, width), mix)
+    return blend(x, wet, mix)
 
 
 def freeverb(
@@ -114,13 +114,15 @@ def freeverb(
         filters = _one_pole_filters(gains, damping_hz, sample_rate)
         signs = 1.0 - 2.0 * (torch.arange(len(combs), device=x.device) % 2)
         power = gains.square() / (1.0 - gains.square())
-        out_of = (signs * (len(combs) * power.clamp(min=FAINTEST)).rsqrt()).unsqueeze(1)
+        level = signs * (len(combs) * power.clamp(min=FAINTEST)).rsqrt()
+        out_of = torch.stack([level if ear == side else torch.zeros_like(level) for ear in (0, 1)], 1)
+        out_of = across(out_of, width.double())
         lines = torch.eye(len(combs), dtype=out_of.dtype, device=x.device)
         matrix = _system(lines.unsqueeze(0), out_of.new_ones(len(combs), 1), out_of)
         sides.append(
             delay_network(late[:, side : side + 1] if late.shape[1] == 2 else late, matrix, filters, combs)
         )
-    return blend(x, across(torch.cat(sides, 1), width), mix)
+    return blend(x, sides[0] + sides[1], mix)
 
 
 def decay_gains(decay_s: Tensor, delays: Sequence[int], sample_rate: int) -> Tensor:

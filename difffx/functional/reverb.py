@@ -64,8 +64,10 @@ def noise_reverb(
     noise for all items; all controls may be those of one item, [1, ., .].
     """
     ir = noise_ir(gain_db, decay_s, noise[..., : x.shape[-1]].to(x.dtype), sample_rate)
-    wet = convolve(fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate)), ir)
-    return blend(x, across(wet, width), mix)
+    late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
+    mono = late.shape[1] == 1  # then the responses may be led across, which are shorter
+    wet = convolve(late, across(ir, width)) if mono else across(convolve(late, ir), width)
+    return blend(x, wet, mix)
 
 
 def noise_ir(gain_db: Tensor, decay_s: Tensor, noise: Tensor, sample_rate: int) -> Tensor:
