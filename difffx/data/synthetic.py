@@ -16,14 +16,16 @@ from difffx.data.score import write_score
 from difffx.data.segments import SegmentData, generator
 
 # who plays together, and how often
-ENSEMBLES = (
-    (16, ("drums", "bass", "strummed", "sung")),
-    (12, ("drums", "bass", "strummed", "lead")),
-    (14, ("drums", "bass", "distorted", "sung")),
-    (12, ("drums", "bass", "sustained", "lead")),
-    (12, ("drums", "bass", "sustained", "sung")),
-    (12, ("drums", "bass", "distorted", "strummed")),
-    (8, ("drums", "bass", "strummed", "sustained", "lead")),
+BANDS = (
+    (4, ("drums", "bass", "strummed", "sung")),
+    (3, ("drums", "bass", "strummed", "lead")),
+    (4, ("drums", "bass", "distorted", "sung")),
+    (3, ("drums", "bass", "sustained", "lead")),
+    (3, ("drums", "bass", "sustained", "sung")),
+    (3, ("drums", "bass", "distorted", "strummed")),
+    (2, ("drums", "bass", "strummed", "sustained", "lead")),
+)
+FEW = (
     (3, ("drums", "bass")),
     (3, ("strummed", "sung")),
     (3, ("strummed", "strummed")),
@@ -38,6 +40,7 @@ ENSEMBLES = (
     (4, ("sung",)),
     (4, ("spoken",)),
 )
+FEW_IN_TRAINING = 0.2
 LEVELS_DB = {
     "drums": 3.0,
     "bass": -2.0,
@@ -49,8 +52,6 @@ LEVELS_DB = {
     "spoken": 0.0,
 }
 CENTERED = ("drums", "bass", "sung", "spoken")
-CHANCES = np.array([weight for weight, _ in ENSEMBLES], float)
-CHANCES /= CHANCES.sum()
 ROOMS = 24
 COSINES = 9
 
@@ -97,11 +98,20 @@ def acoustics(sample_rate: int, num_samples: int) -> Acoustics:
     return Acoustics(length, hz.astype(np.float32), np.array(curves, np.float32), rooms)
 
 
-def arrange(rng: np.random.Generator, here: Studio, num_samples: int, channels: int) -> np.ndarray:
+def players(rng: np.random.Generator, few: float) -> tuple[str, ...]:
+    """Who plays: a band, or with the chance `few` a duo, a soloist, a speaker."""
+    ensembles = FEW if rng.random() < few else BANDS
+    weights = np.array([weight for weight, _ in ensembles], float)
+    return ensembles[rng.choice(len(ensembles), p=weights / weights.sum())][1]
+
+
+def arrange(
+    rng: np.random.Generator, here: Studio, num_samples: int, channels: int, few: float
+) -> np.ndarray:
     """Everybody's track at its level and its place between the loudspeakers, [C, T]."""
     score = write_score(rng, num_samples, here.sample_rate)
     mix = np.zeros((channels, num_samples), np.float32)
-    for name in ENSEMBLES[rng.choice(len(ENSEMBLES), p=CHANCES)][1]:
+    for name in players(rng, few):
         track = play(name, rng, score, here)
         gain = np.float32(db(LEVELS_DB[name] + rng.normal(0.0, 2.0)))
         angle = np.pi / 4.0 * (1.0 + rng.normal(0.0, 0.15 if name in CENTERED else 0.4))
@@ -121,7 +131,8 @@ def color(rng: np.random.Generator, mix: np.ndarray, here: Studio) -> np.ndarray
     num_samples = mix.shape[1]
     room = acoustics(here.sample_rate, num_samples)
     cosines = rng.standard_normal(COSINES) * 0.5 / np.arange(1, COSINES + 1) ** 0.7
-    level_db = np.array([*cosines, rng.normal(-1.2, 0.5), 2.0], np.float32) @ room.curves
+    weights = np.array([*cosines, rng.normal(-1.2, 0.5), 2.0], np.float32)
+    level_db = np.einsum("k,kn->n", weights, room.curves)
     gain = np.exp(level_db * np.float32(np.log(10.0) / 20.0))
     if rng.random() < 0.2:  # coded, or recorded on something that goes no higher
         gain[np.searchsorted(room.hz, rng.uniform(14_000.0, 20_000.0)) :] = 0.0
@@ -164,12 +175,14 @@ def master(rng: np.random.Generator, audio: np.ndarray, here: Studio) -> np.ndar
     return audio
 
 
-def render(rng: np.random.Generator, sample_rate: int, num_samples: int, channels: int) -> np.ndarray:
-    """One segment of music, [C, T] float32, its peak between -12 and 0 dBFS."""
+def render(
+    rng: np.random.Generator, sample_rate: int, num_samples: int, channels: int, few: float = 0.0
+) -> np.ndarray:
+    """One segment of music, [C, T] float32, its peak between -12 and 0 dBFS; few as in `players`."""
     here = studio(sample_rate)
-    mix = arrange(rng, here, num_samples, channels)
+    mix = arrange(rng, here, num_samples, channels, few)
     while np.abs(mix).max() < 1e-4:  # everybody rests: play something else
-        mix = arrange(rng, here, num_samples, channels)
+        mix = arrange(rng, here, num_samples, channels, few)
     audio = master(rng, color(rng, mix, here), here)
     return (audio * np.float32(0.9999 * db(rng.uniform(-12.0, 0.0)) / np.abs(audio).max())).astype(np.float32)
 
@@ -188,17 +201,18 @@ class SyntheticSegments(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         rng = generator(self.seed, self.split, index)
-        audio = render(rng, self.sample_rate, self.num_samples, self.channels)
+        few = FEW_IN_TRAINING if self.split == "train" else 0.0
+        audio = render(rng, self.sample_rate, self.num_samples, self.channels, few)
         return {"dry": torch.from_numpy(audio), "name": f"{self.split}-{index}"}
 
 
 class Synthetic(SegmentData):
     """Endless music made of seeds: no download, no disk, no two epochs alike.
 
-    Bands, duos, soloists, singing and speech, in a room, through microphones and equalizers, on a medium
-    with its noise; one segment of a piece each. `ENSEMBLES` says who plays and how often. An item's peak is
-    drawn between -12 and 0 dBFS. Arguments as in SegmentData; the three splits differ in their random
-    streams and in nothing else.
+    Bands in a room, through microphones and equalizers, on a medium with its noise; one segment of a piece
+    each. `BANDS` says who plays and how often. An item's peak is drawn between -12 and 0 dBFS. Arguments as
+    in SegmentData. Validation and test are such songs only, as in MUSDB18; in training every fifth item is
+    of duos, soloists, singing or speech (`FEW`), for recordings are not always of bands.
 
     Against 83 segments of 3 s from 20 recordings (mixes, masters, soloists, speech), mean and, in brackets,
     standard deviation over 300 items; levels in dB of a third of an octave relative to the whole:
