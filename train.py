@@ -21,6 +21,7 @@ def train(config: DictConfig) -> float | None:
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
+    runs.keep_memory()
     runs.share_cores(config.data.get("num_workers", 0))
     folder = runs.output_folder()
     data, task = runs.build(config.data), runs.build(config.task)

@@ -6,6 +6,7 @@ metrics.csv, tensorboard/, evaluation.json, figures/ and audio/.
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import json
 import os
@@ -82,6 +83,19 @@ def share_cores(workers: int) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
+
+
+def keep_memory() -> None:
+    """Freed memory stays with the process, where the C library is glibc.
+
+    Large tensors are otherwise given back to the system and asked for again in every step, each page cleared
+    anew: a third of the CPU time of the default run.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # the numbers of malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def output_folder() -> Path:
