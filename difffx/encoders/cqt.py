@@ -16,7 +16,8 @@ from difffx.networks.cnn import feature_norm, kaiming, known_statistics, pool_ti
 class LogCQT(nn.Module):
     """ln(CQT + 1e-6) of a mono sound at full scale, [B, 1, T] -> [B, 1, bins, frames].
 
-    standardize  (value + 6) / 3, which brings music to about -1..1; the published encoders take it as it is
+    standardize  relative to the RMS of the whole, plus 4, over 3, which brings music to about -1..1 whatever
+                 its peaks; the published encoders take it as it is
     """
 
     def __init__(self, sample_rate: int, bins: int = 113, hop: int = 512, standardize: bool = False) -> None:
@@ -28,8 +29,12 @@ class LogCQT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            value = torch.log(cqt(x, self.sample_rate, bins=self.bins, hop=self.hop).to(x.dtype) + 1e-6)
-        return (value + 6.0) / 3.0 if self.standardize else value
+            magnitude = cqt(x, self.sample_rate, bins=self.bins, hop=self.hop).to(x.dtype) + 1e-6
+            value = magnitude.log()
+            if not self.standardize:
+                return value
+            level = 0.5 * magnitude.square().sum(-2, keepdim=True).mean(-1, keepdim=True).log()
+            return (value - level + 4.0) / 3.0
 
 
 class TimbreEncoder(Encoder):

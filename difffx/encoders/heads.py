@@ -22,7 +22,7 @@ class StaticHead(nn.Module):
     """
 
     def __init__(
-        self, embed_dim: int, num_values: int, hidden: Sequence[int] = (512, 256), norm: str = "layer"
+        self, embed_dim: int, num_values: int, hidden: Sequence[int] = (1024, 512), norm: str = "layer"
     ) -> None:
         super().__init__()
         if num_values < 1:

@@ -38,6 +38,30 @@ def feature_norm(norm: str, features: int) -> nn.Module:
     return FeatureBatchNorm(features) if norm == "batch" else nn.LayerNorm(features)
 
 
+class RunningNorm(nn.Module):
+    """Each feature of [B, features] shifted and scaled by its mean and spread over all batches so far.
+
+    Other than batch normalization it does the same in training and afterwards, so small batches add no noise.
+    """
+
+    def __init__(self, features: int, memory: float = 1000.0) -> None:
+        super().__init__()
+        self.memory = memory
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("square", torch.ones(features))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.batches += 1.0
+                weight = 1.0 / self.batches.clamp(max=self.memory)
+                self.mean.lerp_(x.mean(0), weight)
+                self.square.lerp_(x.square().mean(0), weight)
+        spread = (self.square - self.mean.square()).clamp(min=1e-4).sqrt()
+        return (x - self.mean) / spread
+
+
 def known_statistics(names: Sequence[str]) -> tuple[str, ...]:
     """The names of statistics over time, checked."""
     unknown = [name for name in names if name not in STATISTICS]
