@@ -5,6 +5,7 @@ import torch
 
 from difffx.graph import GraphError, ProcessorGraph, require_gradient
 from difffx.params import Param
+from difffx.processors import Gain, GraphicEQ, ParametricEQ
 from difffx.processors.base import Processor
 from difffx.processors.mixing import Mix, Sum
 
@@ -239,3 +240,18 @@ def test_a_node_without_gradient_is_named_with_the_ways_out():
     with pytest.raises(GraphError, match=r"strip.plugin: no gradient .* afx=proxy"):
         require_gradient(graph)
     require_gradient(ProcessorGraph({"a": level()}))
+
+
+def test_the_responses_of_a_chain_add_up_and_other_nodes_count_nothing():
+    eq, other = ParametricEQ(44_100), GraphicEQ(44_100)
+    graph = ProcessorGraph({"a": eq, "gain": Gain(44_100), "b": ProcessorGraph({"c": other}, inputs=("x",))})
+    controls = graph.from_unit(graph.spec.sample(2, generator=torch.Generator().manual_seed(0)))
+    hz = torch.tensor([50.0, 1000.0, 9000.0])
+    parts = eq.response(controls["a"], hz) + other.response(controls["b"]["c"], hz)
+    assert torch.allclose(graph.response(controls, hz), parts)
+
+
+def test_a_graph_without_equalizers_has_no_response():
+    graph = ProcessorGraph({"gain": Gain(44_100)})
+    with pytest.raises(ValueError, match=r"no node knows.*gain"):
+        graph.response(graph.from_unit(graph.spec.sample(1)), torch.tensor([1000.0]))

@@ -142,6 +142,23 @@ class ProcessorGraph(Processor):
         ends = {name: _signal(signals, source) for name, source in self.outputs.items()}
         return Trace(signals, complete, ends.get("", ends))
 
+    def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
+        """Decibels of all nodes that know their response added up, as in a chain: frequencies_hz [N] -> [B, N].
+
+        Other nodes count nothing. Raises ValueError where no node knows its response.
+        """
+        complete = self.settings.complete(self.spec, controls, like=frequencies_hz)
+        curves = [
+            processor.response(complete[name], frequencies_hz)
+            for name, processor in self.processors.items()
+            if any(hasattr(leaf, "response") for leaf in _leaves(processor))
+        ]
+        if not curves:
+            raise ValueError(
+                f"no node knows its frequency response: {', '.join(self.processors) or 'none there'}"
+            )
+        return sum(curves[1:], curves[0])
+
     def _signals(self, inputs: Sequence[Tensor | Mapping[str, Tensor]]) -> dict[str, Tensor]:
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             given = dict(inputs[0])
@@ -168,6 +185,10 @@ class ProcessorGraph(Processor):
         lines = [f"{name} ({counts[name]}) <- {heard[name]}" for name in self.order]
         ends = ", ".join(f"{name}: {source}" if name else source for name, source in self.outputs.items())
         return "\n".join([*lines, f"-> {ends}"])
+
+
+def _leaves(processor: Processor) -> list[Processor]:
+    return [leaf for _, leaf in processor.leaves()] if isinstance(processor, ProcessorGraph) else [processor]
 
 
 def require_gradient(graph: Processor) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from difffx.losses.base import Loss
 from difffx.losses.estimate import Estimate
 from difffx.losses.params import Params
+from difffx.losses.response import Response
 from difffx.losses.spectral import Mel, MultiScale
 from difffx.losses.weighted import Weighted
 
-__all__ = ["Estimate", "Loss", "Mel", "MultiScale", "Params", "Weighted"]
+__all__ = ["Estimate", "Loss", "Mel", "MultiScale", "Params", "Response", "Weighted"]

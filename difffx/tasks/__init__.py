@@ -1,7 +1,7 @@
 """LightningModules, one per research question."""
 
 from difffx.tasks.base import Task, warmup_cosine
-from difffx.tasks.blind import BlindEstimation, Examples
+from difffx.tasks.blind import BlindEstimation, Examples, SettingsFirst
 from difffx.tasks.proxy import ProxyTraining
 
-__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "Task", "warmup_cosine"]
+__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "SettingsFirst", "Task", "warmup_cosine"]

@@ -6,8 +6,10 @@ import torch
 from auraloss.freq import MultiResolutionSTFTLoss, STFTLoss
 
 from difffx.functional.spectra import mel_bank, normalize_rms
-from difffx.losses import Estimate, Loss, Mel, MultiScale, Params, Weighted
+from difffx.graph import ProcessorGraph
+from difffx.losses import Estimate, Loss, Mel, MultiScale, Params, Response, Weighted
 from difffx.params import ControlSpec, Param
+from difffx.processors import Compressor, GraphicEQ, ParametricEQ
 
 RATE = 44_100
 
@@ -167,3 +169,51 @@ def test_names_without_a_weight_and_negative_weights_are_refused():
 def test_sounds_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         Mel(RATE)(Estimate(torch.zeros(1, 1, 5000)), Estimate(torch.zeros(1, 2, 5000)))
+
+
+def equalizers() -> ProcessorGraph:
+    return ProcessorGraph({"peq": ParametricEQ(RATE), "geq": GraphicEQ(RATE)})
+
+
+def settings(graph: ProcessorGraph, batch: int, seed: int) -> torch.Tensor:
+    return graph.spec.sample(batch, generator=torch.Generator().manual_seed(seed))
+
+
+def test_response_reads_what_mel_hears_of_two_equalized_noises():
+    graph = equalizers()
+    dry = 0.1 * noise(4, 1, 3 * RATE)
+    one, other = (settings(graph, 4, seed) for seed in (1, 2))
+    sounds = [Estimate(graph(dry, controls=graph.from_unit(z)), z) for z in (one, other)]
+    heard = Mel(RATE)(*sounds)["mel"].item()
+    assert heard > 0.3
+    assert Response(graph, RATE)(*sounds)["response"].item() == pytest.approx(heard, rel=0.1)
+
+
+def test_response_does_not_see_a_gain_over_the_whole_spectrum():
+    graph = ProcessorGraph({"geq": GraphicEQ(RATE)})
+    flat, louder = torch.full((2, 10, 1), 0.5), torch.full((2, 10, 1), 0.6)
+    x = noise(2, 1, RATE)
+    loss = Response(graph, RATE)
+    bent = loss(Estimate(x, settings(graph, 2, 3)), Estimate(x, flat))["response"]
+    assert loss(Estimate(x, louder), Estimate(x, flat))["response"] < 0.25 * bent
+
+
+def test_knobs_without_a_response_count_by_their_distance():
+    graph = ProcessorGraph({"peq": ParametricEQ(RATE), "comp": Compressor(RATE)})
+    z = settings(graph, 3, 4)
+    moved = z.clone()
+    moved[:, -6:] = (z[:, -6:] - 0.5).abs()
+    x = noise(3, 1, RATE)
+    terms = Response(graph, RATE)(Estimate(x, moved), Estimate(x, z))
+    assert terms["response"].item() == pytest.approx(0.0, abs=1e-5)
+    assert terms["others"].item() == pytest.approx((moved - z)[:, -6:].square().mean().item(), rel=1e-5)
+
+
+def test_response_teaches_every_knob_of_an_equalizer_and_refuses_other_graphs():
+    graph = equalizers()
+    x, z = noise(2, 1, RATE), settings(graph, 2, 5).requires_grad_()
+    loss = Response(graph, RATE)
+    loss.total(loss(Estimate(x, z), Estimate(x, settings(graph, 2, 6)))).backward()
+    assert (z.grad.abs() > 0).all()
+    with pytest.raises(ValueError, match="differ"):
+        loss.require(graph.spec, ProcessorGraph({"peq": ParametricEQ(RATE)}).spec)

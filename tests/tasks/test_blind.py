@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from difffx.data import Synthetic
 from difffx.encoders import StaticHead, TimeFrequencyEncoder
 from difffx.graph import GraphError, ProcessorGraph, simplified
-from difffx.losses import Estimate, Mel, Params
+from difffx.losses import Estimate, Mel, Params, Response
 from difffx.processors import Compressor, Normalize, ParametricEQ, Processor
-from difffx.tasks import BlindEstimation
+from difffx.tasks import BlindEstimation, SettingsFirst
 
 RATE = 16_000
 
@@ -29,7 +29,7 @@ def chain():
     )
 
 
-def small(sfx=None, afx=None, loss=None, lr=1e-3, scheduler=None):
+def small(sfx=None, afx=None, loss=None, lr=1e-3, scheduler=None, first=None):
     torch.manual_seed(0)
     return BlindEstimation(
         sfx or chain(),
@@ -39,6 +39,7 @@ def small(sfx=None, afx=None, loss=None, lr=1e-3, scheduler=None):
         partial(torch.optim.Adam, lr=lr),
         scheduler,
         head=partial(StaticHead, hidden=(64,)),
+        first=first,
     )
 
 
@@ -166,3 +167,49 @@ def test_an_afx_without_gradient_is_refused():
 
     with pytest.raises(GraphError, match="plugin: no gradient passes through it"):
         small(afx=ProcessorGraph({"plugin": Plugin(RATE)}))
+
+
+def settings_first(share, repeats=3):
+    return SettingsFirst(Response(chain(), RATE, n_fft=1024, bands=40), share, repeats)
+
+
+def test_settings_come_first_and_the_ear_takes_over(tmp_path):
+    task, stages = small(first=settings_first(0.5)), []
+    task.log_terms = lambda stage, terms, total, size: stages.append((stage, *terms, size)) or total
+    afx_calls = []
+    task.afx.register_forward_hook(lambda *_: afx_calls.append(task.global_step))
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(task, music())
+    assert stages == [("train", "response", "others", 12)] * 2 + [("train", "mel", 4)] * 2
+    assert afx_calls == [2, 3]
+
+
+def test_several_settings_of_a_sound_differ():
+    task, items = small(first=settings_first(1.0)), batch(2)
+    heard = []
+    task.sfx.register_forward_hook(lambda _, x, y: heard.append((x[0], y)))
+    task.log_terms = lambda stage, terms, total, size: total
+    task.step_by_settings(items, 0)
+    ((dry, wet),) = heard
+    assert torch.equal(dry[:3], items["dry"][:1].expand(3, -1, -1)) and len(dry) == 6
+    assert not any(torch.allclose(wet[i], wet[j]) for i in range(3) for j in range(i))
+
+
+def test_settings_cannot_come_first_where_the_knobs_differ():
+    assert small(afx=simplified(chain()), first=settings_first(1.0)).first is None
+
+
+@pytest.mark.parametrize(("share", "repeats"), [(1.5, 1), (-0.1, 1), (0.5, 0)])
+def test_a_wrong_beginning_is_refused(share, repeats):
+    with pytest.raises(ValueError, match="SettingsFirst"):
+        settings_first(share, repeats)
