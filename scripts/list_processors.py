@@ -15,8 +15,8 @@ from difffx.processors import HybridProxy, NeuralProxy, Processor
 HEADER = ("processor", "knob", "range", "default", "what it does")
 
 
-def rows() -> list[tuple[str, ...]]:
-    """One row a knob; the name and the first line of the docstring on the first."""
+def described() -> list[tuple[str, str, list[Param], str, str]]:
+    """(family, name, knobs, what other knobs there are, first line of the docstring) of every effect."""
     found = []
     for name in processors.__all__:
         kind = getattr(processors, name)
@@ -25,12 +25,24 @@ def rows() -> list[tuple[str, ...]]:
         proxy = issubclass(kind, NeuralProxy | HybridProxy)
         combines = not proxy and "sample_rate" not in signature(kind).parameters
         params = kind.params if proxy or combines else kind(44_100).params
-        knobs = [(p.name + (f" x {p.size}" if p.size > 1 else ""), span(p), default(p)) for p in params]
-        knobs += [("those of what it holds", "", "")] if combines else []
-        knobs = knobs or [("those of its target" if proxy else "none", "", "")]
+        others = "those of its target" if proxy else "those of what it holds" if combines else ""
         first = (kind.__doc__ or "").strip().splitlines()[0]
+        found.append((kind.__module__.rpartition(".")[2], name, list(params), others, first))
+    return sorted(found, key=lambda row: row[:2])
+
+
+def rows() -> list[tuple[str, ...]]:
+    """One row a knob; the name and the first line of the docstring on the first."""
+    found = []
+    for _, name, params, others, first in described():
+        knobs = [(label(p), span(p), default(p)) for p in params] + [(others, "", "")] * bool(others)
+        knobs = knobs or [("none", "", "")]
         found += [(name, *knobs[0], first), *(("", *knob, "") for knob in knobs[1:])]
     return found
+
+
+def label(param: Param) -> str:
+    return param.name + (f" x {param.size}" if param.size > 1 else "")
 
 
 def span(param: Param) -> str:
@@ -42,9 +54,15 @@ def default(param: Param) -> str:
 
 
 def markdown() -> str:
-    """The table of README."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows()])
+    """The table of README: one row an effect, family by family."""
+    lines, before = ["| effect | knobs | what it does |", "|---|---|---|"], ""
+    for family, name, params, others, first in described():
+        if family != before:
+            lines.append(f"| *{family}* | | |")
+        knobs = [f"{label(p)} {p.low:g}..{p.high:g}" for p in params] + [others] * bool(others)
+        lines.append(f"| {name} | {', '.join(knobs)} | {first} |")
+        before = family
+    return "\n".join(lines)
 
 
 def main() -> None:
