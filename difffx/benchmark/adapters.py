@@ -255,19 +255,24 @@ def flamo_network(lines: int) -> Callable[[Processor], Run]:
         dsp, system = import_module("flamo.processor.dsp"), import_module("flamo.processor.system")
         models: dict[int, object] = {}
 
-        def model(samples: int) -> object:
-            learned = {"nfft": samples, "requires_grad": True}
+        def model(samples: int, device: torch.device) -> object:
+            learned = {"nfft": samples, "requires_grad": True, "device": str(device)}
             delays = dsp.parallelDelay(
-                size=(lines,), max_len=2100, nfft=samples, isint=True, fs=processor.sample_rate
+                size=(lines,),
+                max_len=2100,
+                nfft=samples,
+                isint=True,
+                fs=processor.sample_rate,
+                device=str(device),
             )
-            delays.assign_value(delays.sample2s(torch.linspace(997, 2099, lines).round()))
+            delays.assign_value(delays.sample2s(torch.linspace(997, 2099, lines, device=device).round()))
             feedback = system.Series(
                 OrderedDict(
                     mixing=dsp.Matrix(size=(lines, lines), matrix_type="orthogonal", **learned),
                     attenuation=dsp.parallelGain(size=(lines,), **learned),
                 )
             )
-            feedback[1].assign_value(torch.full((lines,), 0.9))
+            feedback[1].assign_value(torch.full((lines,), 0.9, device=device))
             core = system.Series(
                 OrderedDict(
                     input=dsp.Gain(size=(lines, 1), **learned),
@@ -280,7 +285,7 @@ def flamo_network(lines: int) -> Callable[[Processor], Run]:
         def run(x: Tensor, controls: Controls) -> Tensor:
             samples = x.shape[-1]
             if samples not in models:
-                models[samples] = model(samples).to(x.device)
+                models[samples] = model(samples, x.device)
             return models[samples](x.mT).mT
 
         return run

@@ -8,6 +8,7 @@ import gc
 import math
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -88,7 +89,9 @@ def compare(
     fast: set[int] = set()
     for i, rival in enumerate(rivals):
         try:
-            forward(rival, x)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of other libraries, once each
+                forward(rival, x)
             seconds = _seconds(lambda rival=rival: forward(rival, x), x.device)
             if rival.gradient and seconds < PATIENCE_S:
                 forward_and_reverse(rival, x)
