@@ -16,6 +16,7 @@ from rich.console import Console
 from difffx import benchmark, processors
 from difffx.benchmark import Case, Figures, Rival, adapters, effects, libraries, measure, peers
 from difffx.benchmark.references import REFERENCES
+from difffx.functional import compiled
 
 CPU = torch.device("cpu")
 HALF = Rival("half", lambda x, controls: 0.5 * x, {})
@@ -113,6 +114,15 @@ def test_libraries_that_are_missing_are_named(monkeypatch):
             others = [peer for peer in libraries.PEERS[case.name] if peer.library != "torch"]
             assert len(absent) == len(others)
             assert all("not installed" in row.note or "torchaudio" in row.note for row in absent)
+
+
+@pytest.mark.skipif(not compiled.available(), reason="no C compiler here")
+def test_only_effects_with_a_kernel_have_a_compiled_row():
+    rows = {}
+    for kind in ("ParametricEQ", "Gain"):
+        processor = Case(kind, kind).processor()
+        rows[kind] = [row.library for row in peers.ours(processor, effects.settings(processor, 2), CPU)]
+    assert rows == {"ParametricEQ": ["difffx, compiled", "difffx, torch"], "Gain": ["difffx, torch"]}
 
 
 def test_peers_are_asked_for_effects_that_are_measured():
