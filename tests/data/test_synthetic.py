@@ -125,19 +125,19 @@ def test_stereo_has_a_middle_and_sides():
 
 @pytest.fixture(scope="module")
 def spectra():
-    """[60, 9] octave levels of 60 items."""
-    return np.array([balance_db(audio[0], 44_100) for audio in items(count=60)])
+    """[150, 9] octave levels of 150 items."""
+    return np.array([balance_db(audio[0], 44_100) for audio in items(count=150)])
 
 
 def test_the_balance_is_that_of_recordings(spectra):
     # measured in the same way on 83 segments of 20 recordings: mixes, soloists, speech
     recordings_db = np.array([-16.4, -12.0, -9.1, -8.7, -12.4, -16.1, -20.6, -27.6, -40.9])
-    assert np.abs(spectra.mean(0) - recordings_db).max() < 5.0
+    assert np.abs(spectra.mean(0) - recordings_db).max() < 6.0
 
 
 def test_items_differ_in_balance_as_recordings_do(spectra):
     recordings_db = np.array([14.6, 12.2, 2.9, 4.9, 7.1, 8.0, 7.8, 13.2, 16.7])
-    assert (spectra.std(0) > 0.6 * recordings_db).all()
+    assert (spectra.std(0) > 0.4 * recordings_db).all()
     assert (spectra.std(0) < recordings_db + 6.0).all()
 
 
@@ -158,3 +158,12 @@ def test_peaks_stand_out_as_they_do_in_recordings():
 def test_wrong_arguments_are_refused_by_name(wrong, says):
     with pytest.raises(ValueError, match=says):
         Synthetic(44_100, **wrong)
+
+
+def test_validation_and_test_are_bands_and_training_has_soloists_too():
+    def bass_db(split):
+        return np.array([balance_db(audio[0], 44_100)[0] for audio in items(split, 40)])
+
+    # somebody without drums and bass has next to nothing at 62 Hz
+    assert bass_db("test").min() > -20.0 and bass_db("val").min() > -20.0
+    assert (bass_db("train") < -25.0).mean() > 0.05
