@@ -77,7 +77,7 @@ def share_cores(workers: int) -> None:
     """As many threads as the data workers leave cores, unless OMP_NUM_THREADS says otherwise.
 
     Threads that wait for a core which a worker holds cost more than they bring: on two cores with one
-    worker, a step of the default run took 472 ms with two threads and 313 ms with one.
+    worker, a step that took 313 ms with one thread took 472 ms with two.
     """
     import torch
 

@@ -29,3 +29,5 @@ target="."
 [ -z "$extras" ] || target=".[$extras]"
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable "$target"
 echo "$stamp" >>.venv/.installed
+command -v "${CC:-cc}" >/dev/null 2>&1 ||
+    echo "no C compiler found: effects will run in PyTorch, and the main job will take twice as long"
