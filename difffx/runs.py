@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -71,6 +72,34 @@ def build(config: DictConfig, **more: object) -> object:
 def plain(config: DictConfig) -> dict:
     """A configuration as resolved dictionaries and lists."""
     return OmegaConf.to_container(config, resolve=True)
+
+
+def refuse_words(config: DictConfig) -> None:
+    """Raises RunError where a word stands for a number, as the signatures of all targets have it."""
+    found = [text for key, group in plain(config).items() for text in _words(group, key)]
+    if found:
+        raise RunError("; ".join(found))
+
+
+def _words(node: object, key: str) -> Iterator[str]:
+    if not isinstance(node, dict):
+        return
+    numbers = _numbers(node["_target_"]) if "_target_" in node else {}
+    for name, value in node.items():
+        if isinstance(value, str) and name in numbers:
+            yield f"{key}.{name}: expected a number, got {value!r}"
+        yield from _words(value, f"{key}.{name}")
+
+
+def _numbers(target: str) -> set[str]:
+    """The arguments that take numbers and no text."""
+    kind = get_object(target)
+    try:
+        hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)
+    except (NameError, TypeError, AttributeError):  # what it was annotated with is gone, or never was there
+        return set()
+    kinds = {name: [hint, *get_args(hint)] for name, hint in hints.items()}
+    return {name for name, types in kinds.items() if (int in types or float in types) and str not in types}
 
 
 def share_cores(workers: int) -> None:
@@ -197,6 +226,7 @@ def command_line(name: str, job: Callable[[DictConfig], object]) -> None:
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
     def main(config: DictConfig) -> object:
         with one_line_errors():  # inside Hydra too, which else prints a line of its own
+            refuse_words(config)
             return job(config)
 
     with one_line_errors():

@@ -111,6 +111,8 @@ MISTAKES = {
     "unlike knobs": (["sfx=peq", "afx=comp", "loss=params"], "peq.low_shelf_hz"),
     "nothing to resume": (["resume=/nowhere"], "/nowhere"),
     "an impossible batch": (["data.batch_size=0"], "batch_size"),
+    "a word for a number": (["trainer.max_epochs=abc"], "trainer.max_epochs: expected a number, got 'abc'"),
+    "a word deep inside": (["optim.optimizer.lr=fast"], "optim.optimizer.lr.*'fast'"),
 }
 
 
