@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from difffx.functional import compiled
+
 FORGOTTEN = 1e-20
 """What a filter has made this small is left out: 80 dB below the rounding of float64."""
 
@@ -27,7 +29,8 @@ def delay_network(x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[i
     Exact, whatever the decay: nothing is truncated, nothing wraps around; float64 inside. The network is
     stable if the filters' gain never exceeds 1 and the N x N part of the matrix is orthogonal.
 
-    One step of a loop takes all lines as far as the shortest delay, for what they will hear is already in the
+    On a CPU compiled code goes sample by sample, where it can be had. In pure torch one
+    step of a loop takes all lines as far as the shortest delay, for what they will hear is already in the
     lines. Inside a step a filter's pole is a product of ever longer two-tap filters, log2(step) of them or
     fewer where the pole forgets sooner. The gradient runs the transposed network backward in time, in the
     same loop; to x, matrix and filters, once. Cost O((N + C')(N + C) + N log2(step)) a sample; for the
@@ -55,6 +58,14 @@ def _network(
     x: Tensor, matrix: Tensor, filters: Tensor, delays: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor]:
     """matrix and filters one for each item, float64 -> outputs [B, C', T], and w [B, N, T] or empty."""
+    if compiled.serves(x, matrix, filters):
+        x, matrix, filters = (t.contiguous() for t in (x, matrix, filters))
+        lines = filters.shape[1]
+        y = x.new_empty(len(x), matrix.shape[1] - lines, x.shape[-1])
+        w = x.new_empty(len(x), lines if keep else 0, x.shape[-1])
+        settings = *_sizes(x, y, lines), matrix, filters, torch.tensor(delays)
+        compiled.call("delay_network", *settings, x, y, w if keep else None)
+        return y, w
     return _run(x, matrix, filters, delays, keep)
 
 
@@ -78,6 +89,12 @@ def _network_backward(
     the gradient to what enters the lines; its w is grad to the filters' outputs after one pole, so that
     the three gradients of a filter are sums over products with w, up to two samples apart.
     """
+    if compiled.serves(grad, x, matrix, filters, w):
+        grad, x, matrix, filters, w = (t.contiguous() for t in (grad, x, matrix, filters, w))
+        grads = torch.empty_like(x), torch.empty_like(matrix), torch.empty_like(filters)
+        settings = *_sizes(x, grad, filters.shape[1]), matrix, filters, torch.tensor(delays)
+        compiled.call("delay_network_backward", *settings, x, w, grad, *grads)
+        return grads
     by_x, adjoint = _run(grad.flip(-1), matrix.mT, filters, delays, True)
     by_x, adjoint = by_x.flip(-1), adjoint.flip(-1)
     b0, b1, pole = filters.unbind(-1)  # [B, N]
@@ -99,6 +116,12 @@ def _network_backward(
 @_network_backward.register_fake
 def _(grad: Tensor, x: Tensor, matrix: Tensor, filters: Tensor, w: Tensor, delays: Sequence[int]):
     return torch.empty_like(x), torch.empty_like(matrix), torch.empty_like(filters)
+
+
+def _sizes(x: Tensor, y: Tensor, lines: int) -> tuple[int, ...]:
+    """What the C functions want to know first, in their order."""
+    groups = compiled.groups_of(len(x))
+    return *x.shape[:2], *y.shape[1:], lines, groups, x.element_size()
 
 
 def _products(a: Tensor, b: Tensor, count: int) -> list[Tensor]:

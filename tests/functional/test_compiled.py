@@ -10,6 +10,7 @@ from torch import Tensor
 
 from difffx.functional import ballistics, cascade, compiled, dynamics, phaser, svf
 from difffx.functional.compiled import build
+from difffx.functional.delay_network import delay_network
 
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
 
@@ -375,3 +376,43 @@ def test_the_operator_of_all_passes_keeps_the_rules_of_torch():
     x, log_g = noise(3, 2, 100), sweep(3, 100)
     inputs = x.requires_grad_(), log_g, noise(3, 1, 1).tanh(), 3, True
     torch.library.opcheck(torch.ops.difffx.all_pass_chain.default, inputs)
+
+
+def network(items: int, lines: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+    """An orthogonal feedback, all else at random: matrix [B, N + C', N + C] and stable filters [B, N, 3]."""
+    matrix, pole = (
+        noise(items, lines + outputs, lines + inputs, seed=1),
+        0.95 * noise(items, lines, seed=2).tanh(),
+    )
+    matrix[:, :lines, :lines] = torch.linalg.qr(matrix[:, :lines, :lines])[0]
+    return matrix, torch.stack((0.6 * (1 - pole.abs()), 0.39 * (1 - pole.abs()), pole), -1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 1, 6001), (3, 2, 2000), (5, 1, 64), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize("delays", [[1], [31, 33, 70], [7, 101, 113, 139, 157, 5000]], ids=str)
+def test_a_delay_network_agrees_in_sound_and_all_gradients(shape, delays, threads):
+    x, (matrix, filters) = noise(*shape), network(shape[0], len(delays), shape[1], 2)
+
+    def run(*inputs):
+        return delay_network(*inputs, delays)
+
+    assert_tiers_agree(run, x, matrix, filters)
+    assert_tiers_agree(run, x, matrix[:1], filters[:1])
+    assert_tiers_agree(run, x.float(), matrix, filters, rtol=1e-4)
+
+
+@needs_compiler
+def test_a_broken_item_of_a_delay_network_leaves_the_others_alone():
+    x, (matrix, filters) = noise(3, 1, 900), network(3, 2, 1, 1)
+    clean = delay_network(x, matrix, filters, [7, 11])
+    x[1, 0, 300] = torch.nan
+    y = delay_network(x, matrix, filters, [7, 11])
+    assert y[1, 0, 320:].isnan().all() and torch.equal(y[[0, 2]], clean[[0, 2]])
+
+
+@needs_compiler
+def test_the_operator_of_the_delay_network_keeps_the_rules_of_torch():
+    inputs = (t.requires_grad_() for t in (noise(3, 2, 100), *network(3, 2, 2, 1)))
+    torch.library.opcheck(torch.ops.difffx.delay_network.default, (*inputs, [7, 11], True))

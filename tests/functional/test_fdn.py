@@ -63,7 +63,7 @@ def any_filters(batch, lines, seed=0):
 
 @pytest.mark.parametrize("decays", [(0.02, 0.01), (0.5, 0.1), (0.1, 2.0), (30.0, 30.0), (1000.0, 0.05)])
 @pytest.mark.parametrize("damping_hz", [20.0, 3000.0, 21_000.0])
-def test_any_decay_agrees_with_a_sample_loop(decays, damping_hz):
+def test_any_decay_agrees_with_a_sample_loop(decays, damping_hz, tier):
     filters = fdn.decay_shelves(one(decays[0]), one(decays[1]), one(damping_hz), DELAYS, FS)
     matrix = network(1, 6, 1, 2)
     x = torch.randn(1, 1, 6000, generator=seeded(1), dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_any_decay_agrees_with_a_sample_loop(decays, damping_hz):
     ("samples", "delays"),
     [(1, [3]), (50, [60, 70]), (300, [1, 5]), (400, [7, 11, 20]), (700, [101, 5000]), (900, [300, 300, 555])],
 )
-def test_any_delays_and_lengths_agree_with_a_sample_loop(samples, delays):
+def test_any_delays_and_lengths_agree_with_a_sample_loop(samples, delays, tier):
     matrix, filters = network(2, len(delays), 2, 3), any_filters(2, len(delays))
     x = torch.randn(2, 2, samples, generator=seeded(1), dtype=torch.float64)
     y, expected = delay_network(x, matrix, filters, delays), sample_loop(x, matrix, filters, delays)
@@ -85,7 +85,7 @@ def test_any_delays_and_lengths_agree_with_a_sample_loop(samples, delays):
 
 @pytest.mark.parametrize("delays", [[7, 11, 20], [1, 5], [70, 90]])
 @pytest.mark.parametrize("items", [1, 2])
-def test_gradients_equal_finite_differences(delays, items):
+def test_gradients_equal_finite_differences(delays, items, tier):
     matrix, filters = network(items, len(delays), 2, 2), any_filters(items, len(delays))
     x = torch.randn(2, 2, 60, generator=seeded(1), dtype=torch.float64)
     knobs = [knob.requires_grad_() for knob in (x, matrix, filters)]
