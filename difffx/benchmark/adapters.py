@@ -220,11 +220,11 @@ def philtorch_sections(processor: Processor) -> Run:
     lfilter = import_module("philtorch.lti").lfilter
 
     def run(x: Tensor, controls: Controls) -> Tensor:
-        sos = sections(processor, controls).to(x.dtype)
-        y = x[:, 0]
+        sos = sections(processor, controls).to(x.dtype).repeat_interleave(x.shape[1], 0)
+        y = x.reshape(-1, x.shape[-1])
         for s in range(sos.shape[1]):
             y = lfilter(sos[:, s, :3], sos[:, s, 4:], y)
-        return y[:, None]
+        return y.view(x.shape)
 
     return run
 

@@ -82,6 +82,7 @@ PEERS: dict[str, Sequence[Peer]] = {
             "diffFx-pytorch",
             by.difffx_pytorch("dynamics", "Compressor", by.difffx_compressor, knee_type="quadratic"),
             same=True,
+            note="one level for both channels, their mean",
         ),
         Peer("torchcomp", by.torchcomp_compressor, note="hard knee, smooths the linear gain"),
         Peer("dasp-pytorch", by.dasp("compressor", by.dasp_compressor), note="ignores the release"),
