@@ -185,25 +185,45 @@ static void backward_group(void *argument, int64_t group) {
         return;
     }
     const int64_t lines = job->lines, rows = net.rows, columns = net.columns;
+    int64_t step = BLOCK; /* what all lines hold already */
+    for (int64_t i = 0; i < lines; i++) step = length_of(job, i) < step ? length_of(job, i) : step;
     for (int64_t at = (job->samples - 1) / BLOCK * BLOCK; at >= 0; at -= BLOCK) {
         listen(job, group, job->grad, job->outputs, at, net.block, net.said + lines, rows);
         listen(job, group, job->x, job->inputs, at, net.block, net.heard + lines, columns);
         remember(job, group, at, &net);
-        for (int n = BLOCK - 1; n >= 0; n--) {
-            vec *said = net.said + n * rows, *heard = net.heard + n * columns, *by_heard = net.by_heard + n * columns;
-            for (int64_t i = 0; i < lines; i++) said[i] = net.rings[i][net.at[i]];
-            multiply(net.matrix, 1, columns, said, rows, by_heard, columns);
+        for (int64_t end = BLOCK, start; end > 0; end = start) {
+            start = end > step ? end - step : 0;
             for (int64_t i = 0; i < lines; i++) {
-                const vec *filter = net.filters + 3 * i, *w = net.w + i * (1 + BLOCK) + n;
-                vec *state = net.states + 2 * i, *sums = net.sums_filters + 3 * i, gradient = by_heard[i];
-                vec by_w = filter[0] * gradient + filter[1] * state[0] + filter[2] * state[1];
-                heard[i] = filter[0] * w[1] + filter[1] * w[0];
-                sums[0] += gradient * w[1];
-                sums[1] += gradient * w[0];
-                sums[2] += by_w * w[0];
-                state[0] = gradient;
-                state[1] = net.rings[i][net.at[i]] = by_w;
-                if (++net.at[i] == length_of(job, i)) net.at[i] = 0;
+                const int64_t length = length_of(job, i);
+                int64_t place = net.at[i];
+                for (int64_t n = end - 1; n >= start; n--) {
+                    net.said[n * rows + i] = net.rings[i][place];
+                    if (++place == length) place = 0;
+                }
+            }
+            for (int64_t n = end - 1; n >= start; n--)
+                multiply(net.matrix, 1, columns, net.said + n * rows, rows, net.by_heard + n * columns, columns);
+            for (int64_t i = 0; i < lines; i++) {
+                const int64_t length = length_of(job, i);
+                const vec b0 = net.filters[3 * i], b1 = net.filters[3 * i + 1], pole = net.filters[3 * i + 2];
+                const vec *w = net.w + i * (1 + BLOCK);
+                vec *sums = net.sums_filters + 3 * i, by_b0 = sums[0], by_b1 = sums[1], by_pole = sums[2];
+                vec later = net.states[2 * i], by_w = net.states[2 * i + 1];
+                int64_t place = net.at[i];
+                for (int64_t n = end - 1; n >= start; n--) {
+                    vec gradient = net.by_heard[n * columns + i];
+                    by_w = b0 * gradient + b1 * later + pole * by_w;
+                    later = gradient;
+                    net.heard[n * columns + i] = b0 * w[n + 1] + b1 * w[n];
+                    by_b0 += gradient * w[n + 1];
+                    by_b1 += gradient * w[n];
+                    by_pole += by_w * w[n];
+                    net.rings[i][place] = by_w;
+                    if (++place == length) place = 0;
+                }
+                sums[0] = by_b0, sums[1] = by_b1, sums[2] = by_pole;
+                net.states[2 * i] = later, net.states[2 * i + 1] = by_w;
+                net.at[i] = place;
             }
         }
         speak(job, group, net.by_heard + lines, columns, job->inputs, at, net.block, job->grad_x);
