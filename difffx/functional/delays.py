@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from difffx.functional import compiled
+from difffx.functional.compiled.delay_line import MOST_SAMPLES, delay_line
 from difffx.functional.control import at_audio_rate
 from difffx.functional.interpolation import neighbors, places, polynomial, split, weights_at
 
@@ -57,12 +59,15 @@ def fractional_delay(x: Tensor, delay: Tensor, interpolation: str = "lagrange") 
                                         than T is silence; a curve is followed sample by sample
     returns   [B, C, T]                 y[n] = x[n - delay[n]], silence before the first sample
 
-    A steady delay costs one shifted copy and four products, a moving one four gathers; the backward pass
-    keeps 16 bytes per sample of a moving delay and none of a steady one.
+    A steady delay costs one shifted copy and four products, a moving one four gathers. The compiled reading
+    of a moving delay keeps nothing for the backward pass but its inputs, that in torch 16 bytes per sample.
     """
     if delay.shape[-1] == 1:
         return echoes(x, delay, torch.ones_like(delay), interpolation)
-    return _MovingDelay.apply(x, delay.double().clamp(min=0.0), neighbors(interpolation))
+    count, delay = neighbors(interpolation), delay.double()
+    if compiled.serves(x, delay) and x.shape[-1] < MOST_SAMPLES:
+        return delay_line(x, delay, count)
+    return _MovingDelay.apply(x, delay.clamp(min=0.0), count)
 
 
 def echoes(x: Tensor, delay: Tensor, level: Tensor, interpolation: str = "lagrange") -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import ballistics, cascade, compiled, dynamics, phaser, svf
+from difffx.functional import ballistics, cascade, compiled, delays, dynamics, phaser, svf
 from difffx.functional.compiled import build
 from difffx.functional.delay_network import delay_network
 
@@ -416,3 +416,47 @@ def test_a_broken_item_of_a_delay_network_leaves_the_others_alone():
 def test_the_operator_of_the_delay_network_keeps_the_rules_of_torch():
     inputs = (t.requires_grad_() for t in (noise(3, 2, 100), *network(3, 2, 2, 1)))
     torch.library.opcheck(torch.ops.difffx.delay_network.default, (*inputs, [7, 11], True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 1, 20_000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize("interpolation", ["lagrange", "linear"])
+def test_a_moving_delay_agrees_in_sound_and_both_gradients(shape, interpolation, threads):
+    x = noise(*shape)
+    # below 0, below 1, at whole samples, and longer than the sound
+    delay = 40.0 * noise(*shape, seed=1).abs() - 1.0
+    delay[..., ::5], delay[..., 7::11] = delay[..., ::5].round(), 2.0 * shape[2] + 1.0
+
+    def run(x, delay):
+        return delays.fractional_delay(x, delay, interpolation)
+
+    for by in (
+        delay,
+        delay[:1],
+        delay[:, :1],
+        delay[:1, :1],
+        delay[..., 3:4].expand(shape) if shape[2] > 3 else delay,
+    ):
+        assert_tiers_agree(run, x, by)
+    assert_tiers_agree(run, x.float(), delay, rtol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_a_delay_that_is_no_number_spoils_its_own_sample_alone(broken):
+    x, delay = noise(2, 1, 900), 30.0 * noise(2, 1, 900, seed=1).abs()
+    clean = delays.fractional_delay(x, delay)
+    delay[1, 0, 400] = broken
+    y = delays.fractional_delay(x, delay)
+    assert y[1, 0, 400].isnan()
+    clean[1, 0, 400] = y[1, 0, 400] = 0.0
+    assert torch.equal(y, clean)
+
+
+@needs_compiler
+@pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["signal", "delay"])
+def test_the_operator_of_delay_lines_keeps_the_rules_of_torch(needs):
+    x, delay = noise(3, 2, 100), 9.0 * noise(3, 1, 100, seed=1).abs()
+    inputs = x.requires_grad_(needs[0]), delay.requires_grad_(needs[1]), 4
+    torch.library.opcheck(torch.ops.difffx.delay_line.default, inputs)

@@ -27,6 +27,8 @@ SIGNATURES = {
     "all_pass_chain_backward": 6 * [c_int64] + 8 * [c_void_p],
     "delay_network": 7 * [c_int64] + 6 * [c_void_p],
     "delay_network_backward": 7 * [c_int64] + 9 * [c_void_p],
+    "delay_line": 7 * [c_int64] + 3 * [c_void_p],
+    "delay_line_backward": 7 * [c_int64] + 5 * [c_void_p],
     "compress": [*(6 * [c_int64]), c_double, *(5 * [c_void_p])],
     "compress_backward": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
     "svf": 5 * [c_int64] + 5 * [c_void_p],
