@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from difffx import processors
+from difffx.functional import compiled
 from difffx.processors import Compressor, Processor
 
 RATE = 44_100
@@ -247,6 +248,8 @@ ALIKE |= {name for name in NAMES if name.startswith("Multiband") and name != "Mu
 ALIKE |= {"DampedDelay", "SlapbackDelay", "StereoChorus", "StereoFlanger", "TempoDelay"}
 
 
+# Without kernels torch.compile unrolls the loops over blocks, which takes it minutes for some effects.
+@pytest.mark.skipif(not compiled.available(), reason="no C compiler: the recursions have no kernels")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ALIKE])
 def test_torch_compile_changes_neither_the_sound_nor_the_gradients(name):

@@ -143,7 +143,7 @@ class ProcessorGraph(Processor):
         return Trace(signals, complete, ends.get("", ends))
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
-        """Decibels of all nodes that know their response added up, as in a chain: frequencies_hz [N] -> [B, N].
+        """Decibels of all nodes that know their response added up, as in a chain: [N] in Hz -> [B, N].
 
         Other nodes count nothing. Raises ValueError where no node knows its response.
         """

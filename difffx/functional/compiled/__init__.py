@@ -14,13 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from difffx.functional.compiled.build import library
+from difffx.functional.compiled.build import BLOCK, LANES, library
 
-BLOCK = 32
-"""Samples between the states that a forward pass keeps, as in lanes.h."""
-
-LANES = 4
-"""Rows that one thread runs at a time, as in lanes.h."""
+__all__ = ["BLOCK", "LANES", "available", "call", "disabled", "groups_of", "library", "serves"]
 
 _on = True
 

@@ -11,8 +11,6 @@
 #include <immintrin.h>
 #endif
 
-#define LANES 4
-#define BLOCK 32 /* samples between two checkpoints; with 64 the ways back take 1.2 to 2.3 times as long */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef double vec __attribute__((vector_size(8 * LANES)));
