@@ -27,44 +27,20 @@ def stable_sos(batch: int, sections: int, seed: int = 0) -> Tensor:
     return torch.cat((u[2:5].movedim(0, -1) - 0.3, a), -1) * (0.5 + u[5, ..., None])
 
 
-def with_gradients(function, *tensors: Tensor) -> list[Tensor]:
-    """The output and, for fixed random weights, the gradients to all inputs."""
-    inputs = [x.detach().clone().requires_grad_() for x in tensors]
-    y = function(*inputs)
-    return [y.detach(), *torch.autograd.grad((y * noise(*y.shape, seed=9).to(y)).sum(), inputs)]
-
-
-def assert_tiers_agree(function, *tensors: Tensor, rtol: float = 1e-9) -> None:
-    """Both tiers, to `rtol` of the largest value of each result."""
-    with compiled.disabled():
-        pure = with_gradients(function, *tensors)
-    for ours, theirs in zip(with_gradients(function, *tensors), pure, strict=True):
-        assert ours.dtype == theirs.dtype
-        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=rtol * float(theirs.abs().max()))
-
-
-@pytest.fixture
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 9])
-def test_sosfilt_agrees_for_any_number_of_rows_and_threads(rows, threads):
-    assert_tiers_agree(cascade.sosfilt, noise(rows, 1, 15_000), stable_sos(rows, 3))
+def test_sosfilt_agrees_for_any_number_of_rows_and_threads(rows, threads, tiers_agree):
+    tiers_agree(cascade.sosfilt, noise(rows, 1, 15_000), stable_sos(rows, 3))
 
 
 @needs_compiler
 @pytest.mark.parametrize("sections", [1, 2, 3, 4, 5, 8, 11])
-def test_sosfilt_agrees_for_any_number_of_sections(sections):
+def test_sosfilt_agrees_for_any_number_of_sections(sections, tiers_agree):
     x, sos = noise(2, 2, 777), stable_sos(2, sections)
-    assert_tiers_agree(cascade.sosfilt, x, sos)
-    assert_tiers_agree(cascade.sosfilt, x, sos[:1])
-    assert_tiers_agree(cascade.sosfilt, x.float(), sos.float(), rtol=1e-5)
+    tiers_agree(cascade.sosfilt, x, sos)
+    tiers_agree(cascade.sosfilt, x, sos[:1])
+    tiers_agree(cascade.sosfilt, x.float(), sos.float(), rtol=1e-5)
 
 
 @needs_compiler
@@ -126,7 +102,7 @@ def test_the_operators_keep_the_rules_of_torch():
 
 
 @needs_compiler
-def test_torch_compile_takes_the_kernels_into_its_graph():
+def test_torch_compile_takes_the_kernels_into_its_graph(with_gradients):
     x, sos = noise(2, 1, 300), stable_sos(2, 3)
     fast = torch.compile(
         lambda x, sos: 2.0 * cascade.sosfilt(0.5 * x, sos), backend="aot_eager", fullgraph=True
@@ -215,12 +191,12 @@ def test_what_is_compiled_once_is_found_again(tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("rows", [1, 2, 5, 8])
-def test_attack_release_agrees_for_any_number_of_rows_and_threads(rows, threads):
+def test_attack_release_agrees_for_any_number_of_rows_and_threads(rows, threads, tiers_agree):
     settings = torch.rand(2, rows, 1, 1, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
     poles, u = 1.0 - 10.0 ** (-4.0 * settings), 10.0 * noise(rows, 1, 9001)
-    assert_tiers_agree(ballistics.attack_release, u, *poles, noise(rows, 1, 1, seed=1))
-    assert_tiers_agree(ballistics.attack_release, u.float(), *poles, rtol=1e-5)
-    assert_tiers_agree(ballistics.one_pole, u, poles[0])
+    tiers_agree(ballistics.attack_release, u, *poles, noise(rows, 1, 1, seed=1))
+    tiers_agree(ballistics.attack_release, u.float(), *poles, rtol=1e-5)
+    tiers_agree(ballistics.one_pole, u, poles[0])
 
 
 @needs_compiler
@@ -255,49 +231,49 @@ def bursts(items: int, channels: int, samples: int, seed: int = 0) -> Tensor:
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 1, 5001), (5, 2, 3000), (8, 1, 2048), (2, 3, 1), (3, 1, 67)], ids=str)
-def test_compressors_agree_in_sound_and_in_all_gradients(shape, threads):
+def test_compressors_agree_in_sound_and_in_all_gradients(shape, threads, tiers_agree):
     x, settings = bursts(*shape), compressor_settings(shape[0])
 
     def run(x, *values):
         return dynamics.compressor(x, 44_100, **dict(zip(settings, values, strict=True)))
 
-    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
-    assert_tiers_agree(run, x.float(), *(s.float() for s in settings.values()), rtol=1e-4)
+    tiers_agree(run, x, *settings.values(), rtol=1e-8)
+    tiers_agree(run, x.float(), *(s.float() for s in settings.values()), rtol=1e-4)
 
 
 @needs_compiler
 @pytest.mark.parametrize("keys", [1, 3])
 @pytest.mark.parametrize("lookahead", [0, 30])
-def test_a_sidechain_agrees_in_sound_and_in_all_gradients(keys, lookahead):
+def test_a_sidechain_agrees_in_sound_and_in_all_gradients(keys, lookahead, tiers_agree):
     x, key, settings = bursts(3, 2, 2000), bursts(3, keys, 2000, seed=1), compressor_settings(3)
 
     def run(x, key, *values):
         controls = dict(zip(settings, values, strict=True))
         return dynamics.compressor(x, 44_100, key=key, lookahead=lookahead, **controls)
 
-    assert_tiers_agree(run, x, key, *settings.values(), rtol=1e-8)
+    tiers_agree(run, x, key, *settings.values(), rtol=1e-8)
 
 
 @needs_compiler
-def test_the_gain_of_a_compressor_agrees_with_settings_shared_by_all_items():
+def test_the_gain_of_a_compressor_agrees_with_settings_shared_by_all_items(tiers_agree):
     x, settings = bursts(5, 2, 2000), {k: v[-1:] for k, v in compressor_settings(5).items()}
     del settings["makeup_db"]
 
     def run(x, *values):
         return dynamics.compressor_gain_db(x, 44_100, **dict(zip(settings, values, strict=True)))
 
-    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
+    tiers_agree(run, x, *settings.values(), rtol=1e-8)
 
 
 @needs_compiler
-def test_channels_that_are_equally_loud_share_the_gradient():
+def test_channels_that_are_equally_loud_share_the_gradient(tiers_agree):
     x, settings = bursts(2, 1, 1000).repeat(1, 2, 1), compressor_settings(2)
     x[:, 1] *= -1.0
-    assert_tiers_agree(lambda x: dynamics.compressor(x, 44_100, **settings), x)
+    tiers_agree(lambda x: dynamics.compressor(x, 44_100, **settings), x)
 
 
 @needs_compiler
-def test_simple_compressors_agree():
+def test_simple_compressors_agree(tiers_agree):
     x, settings = bursts(4, 2, 3000), compressor_settings(4)
     settings["time_ms"] = settings.pop("attack_ms")
     del settings["release_ms"]
@@ -305,7 +281,7 @@ def test_simple_compressors_agree():
     def run(x, *values):
         return dynamics.simple_compressor(x, 44_100, **dict(zip(settings, values, strict=True)))
 
-    assert_tiers_agree(run, x, *settings.values(), rtol=1e-8)
+    tiers_agree(run, x, *settings.values(), rtol=1e-8)
 
 
 @needs_compiler
@@ -347,28 +323,26 @@ def sweep(items: int, samples: int, seed: int = 0) -> Tensor:
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 1, 3000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
-def test_a_moving_state_variable_filter_agrees_in_both_outputs_and_all_gradients(shape, threads):
+def test_a_moving_state_variable_filter_agrees_in_both_outputs_and_all_gradients(shape, threads, tiers_agree):
     x, g, k = noise(*shape), sweep(shape[0], shape[2]).exp(), noise(shape[0], 1, shape[2], seed=2).exp()
 
     def run(x, g, k):
         return torch.cat(svf.low_and_band(x, g, k), 1)
 
-    assert_tiers_agree(run, x, g, k)
-    assert_tiers_agree(run, x, g[:1], k[..., :1])
+    tiers_agree(run, x, g, k)
+    tiers_agree(run, x, g[:1], k[..., :1])
 
 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 1, 3000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
 @pytest.mark.parametrize("stages", [1, 4, 7])
-def test_a_chain_of_all_passes_agrees_in_sound_and_all_gradients(shape, stages, threads):
+def test_a_chain_of_all_passes_agrees_in_sound_and_all_gradients(shape, stages, threads, tiers_agree):
     x, log_g = noise(*shape), sweep(shape[0], shape[2])
     feedback = torch.linspace(-0.9, 0.95, shape[0], dtype=torch.float64).view(-1, 1, 1)
-    assert_tiers_agree(
-        lambda *inputs: phaser.all_pass_chain(*inputs[:2], stages, inputs[2]), x, log_g, feedback
-    )
-    assert_tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x, log_g[:1])
-    assert_tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x.float(), log_g, rtol=1e-5)
+    tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs[:2], stages, inputs[2]), x, log_g, feedback)
+    tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x, log_g[:1])
+    tiers_agree(lambda *inputs: phaser.all_pass_chain(*inputs, stages), x.float(), log_g, rtol=1e-5)
 
 
 @needs_compiler
@@ -392,15 +366,15 @@ def network(items: int, lines: int, inputs: int, outputs: int) -> tuple[Tensor, 
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 1, 6001), (3, 2, 2000), (5, 1, 64), (2, 1, 1)], ids=str)
 @pytest.mark.parametrize("delays", [[1], [31, 33, 70], [7, 101, 113, 139, 157, 5000]], ids=str)
-def test_a_delay_network_agrees_in_sound_and_all_gradients(shape, delays, threads):
+def test_a_delay_network_agrees_in_sound_and_all_gradients(shape, delays, threads, tiers_agree):
     x, (matrix, filters) = noise(*shape), network(shape[0], len(delays), shape[1], 2)
 
     def run(*inputs):
         return delay_network(*inputs, delays)
 
-    assert_tiers_agree(run, x, matrix, filters)
-    assert_tiers_agree(run, x, matrix[:1], filters[:1])
-    assert_tiers_agree(run, x.float(), matrix, filters, rtol=1e-4)
+    tiers_agree(run, x, matrix, filters)
+    tiers_agree(run, x, matrix[:1], filters[:1])
+    tiers_agree(run, x.float(), matrix, filters, rtol=1e-4)
 
 
 @needs_compiler
@@ -422,7 +396,7 @@ def test_the_operator_of_the_delay_network_keeps_the_rules_of_torch():
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 1, 20_000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
 @pytest.mark.parametrize("interpolation", ["lagrange", "linear"])
-def test_a_moving_delay_agrees_in_sound_and_both_gradients(shape, interpolation, threads):
+def test_a_moving_delay_agrees_in_sound_and_both_gradients(shape, interpolation, threads, tiers_agree):
     x = noise(*shape)
     # below 0, below 1, at whole samples, and longer than the sound
     delay = 40.0 * noise(*shape, seed=1).abs() - 1.0
@@ -438,8 +412,8 @@ def test_a_moving_delay_agrees_in_sound_and_both_gradients(shape, interpolation,
         delay[:1, :1],
         delay[..., 3:4].expand(shape) if shape[2] > 3 else delay,
     ):
-        assert_tiers_agree(run, x, by)
-    assert_tiers_agree(run, x.float(), delay, rtol=1e-5)
+        tiers_agree(run, x, by)
+    tiers_agree(run, x.float(), delay, rtol=1e-5)
 
 
 @needs_compiler
