@@ -30,7 +30,7 @@ def threads(request: pytest.FixtureRequest):
 
 @pytest.fixture
 def tiers_agree() -> Callable[..., None]:
-    """tiers_agree(function, *tensors, rtol=1e-9): compiled and in torch, output and gradients are the same."""
+    """tiers_agree(function, *tensors, rtol=1e-9): compiled and in torch, output and gradients agree."""
     if not compiled.available():
         pytest.skip("no C compiler")
     return _tiers_agree
