@@ -12,32 +12,88 @@ from difffx.processors import Compressor, Processor
 RATE = 44_100
 LENGTH = 1500
 CONTRACTS = {"Processor"}
+# What an option makes another recursion, another curve or other inputs of.
+VARIANTS = {
+    "Compressor, feedback": {"topology": "feedback"},
+    "Compressor, feedback and rms": {"topology": "feedback", "detector": "rms"},
+    "Compressor, rms": {"detector": "rms"},
+    "Compressor, lookahead": {"lookahead_ms": 1.0},
+    "Compressor, sidechain": {"sidechain": True},
+    "Limiter, true peak": {"true_peak": True},
+    "Limiter, no lookahead": {"lookahead_ms": 0.0},
+    "DeEsser, wide": {"mode": "wide"},
+    "Expander, sidechain": {"sidechain": True},
+    "NoiseGate, no hold": {"hold_ms": 0.0},
+    "DynamicEQ, sidechain": {"num_bands": 2, "sidechain": True},
+    "Butterworth, odd high-pass": {"order": 3, "kind": "high_pass"},
+    "LinearPhaseEQ, zero phase": {"zero_phase": True, "num_taps": 255},
+    "ParametricEQ, shelves alone": {"num_peaks": 0},
+    "ToneStack, another amp": {"amp": "marshall_jcm800"},
+    "Chorus, three voices": {"voices": 3, "shape": "triangle"},
+    "StereoChorus, two voices": {"voices": 2, "shape": "saw"},
+    "Flanger, triangle": {"shape": "triangle"},
+    "FeedbackFlanger, saw": {"shape": "saw"},
+    "Phaser, odd": {"stages": 7, "shape": "triangle"},
+    "Tremolo, square": {"shape": "square"},
+    "Vibrato, triangle": {"shape": "triangle"},
+    "FeedbackDelayNetwork, few lines": {"lines": 4, "size": 0.5},
+    "NoiseReverb, few bands": {"bands": 3, "num_taps": 1000},
+    "ConvolutionReverb, learned": {"learned": True},
+    "Tanh, oversampled": {"oversample": 4},
+    "HardClip, oversampled": {"oversample": 2, "dc_block": True},
+    "BitCrusher, oversampled": {"oversample": 2},
+    "TableShaper, oversampled": {"oversample": 2, "points": 5},
+    "Rectifier, dc blocked": {"dc_block": True},
+    "Panner, -6 dB": {"law": "-6dB"},
+    "Crossfade, linear": {"law": "linear"},
+    "StereoEnhancer, left": {"later": "left"},
+    "Polarity, left": {"channel": "left"},
+    "Normalize, rms": {"mode": "rms"},
+    "FadeIn, another shape": {"shape": "exponential"},
+    "Mix, three": {"num_inputs": 3},
+    "Multiband, two bands": {"num_bands": 2},
+}
 PROXIES = {"NeuralProxy", "HybridProxy"}
-# Their outer points are heard in loud sounds only.
-LOUD = {"TableShaper": 10.0}
 # What is held by those that are made of effects.
 COMBINATORS = {"DryWet": Compressor, "MidSide": Compressor, "Multiband": Compressor, "Send": Compressor}
+KINDS = [name for name in processors.__all__ if name not in CONTRACTS]
+NAMES = [*KINDS, *VARIANTS]
+
+
+def kind_of(name):
+    return name.split(", ")[0]
+
+
+def among(kinds):
+    """The names of these kinds, with all their variants."""
+    return {name for name in NAMES if kind_of(name) in kinds}
+
+
+KNOBLESS = among({"Normalize", "Sum"})
+EXACT = [name for name in NAMES if kind_of(name) not in PROXIES]
+# Their outer points are heard in loud sounds only.
+LOUD = among({"TableShaper"})
 # The whole signal decides on every sample: its mean, its peak, its end; a limiter looks 2 ms ahead.
-NOT_CAUSAL = {"Normalize", "TaylorShaper", "ChebyshevShaper", "FadeOut", "Limiter", "MultibandLimiter"}
+NOT_CAUSAL = among({"Normalize", "TaylorShaper", "ChebyshevShaper", "FadeOut", "Limiter", "MultibandLimiter"})
+# Oversampling filters hear a few samples ahead, so that nothing is late.
+NOT_CAUSAL |= {"Compressor, lookahead", "LinearPhaseEQ, zero phase"}
+NOT_CAUSAL |= {name for name in VARIANTS if name.endswith("oversampled")}
 # Their gradient is a stated one: that of a staircase is zero.
-STRAIGHT_THROUGH = {"BitCrusher"}
+STRAIGHT_THROUGH = among({"BitCrusher"})
 # Their second echo, where feedback begins to be heard, comes after this many samples at the latest.
 LATE = {"FeedbackDelay": 40_000, "DampedDelay": 40_000, "PingPongDelay": 40_000, "TempoDelay": 40_000}
 # They act around a level: many settings meet a sound that dies away, so that each knob has its moment.
-FADING = {"Expander", "NoiseGate", "Multiband", "MultibandCompressor", "MultibandExpander", "MultibandGate"}
-FADING |= {"MultibandLimiter"}
-NAMES = [name for name in processors.__all__ if name not in CONTRACTS]
-KNOBLESS = {"Normalize", "Sum"}
-EXACT = [name for name in NAMES if name not in PROXIES]
+FADING = among({"Expander", "NoiseGate", "Multiband", "MultibandCompressor", "MultibandExpander"})
+FADING |= among({"MultibandGate", "MultibandLimiter"})
+FADING |= {"Compressor, rms", "Compressor, feedback and rms", "DynamicEQ, sidechain"}
 
 
 def make(name):
-    kind = getattr(processors, name)
+    kind = getattr(processors, kind_of(name))
     if name in PROXIES:
         return kind(Compressor(RATE)).eval()
-    if name in COMBINATORS:
-        return kind(COMBINATORS[name](RATE))
-    return kind(RATE)
+    held = COMBINATORS.get(kind_of(name))
+    return kind(RATE if held is None else held(RATE), **VARIANTS.get(name, {}))
 
 
 def noise(batch=2, channels=1, length=LENGTH, seed=0, dtype=torch.float32):
@@ -108,7 +164,7 @@ def test_every_knob_moves_the_output(name):
     length = LATE.get(name, 6000)
     channels = 2 if processor.stereo else 1
     batch = 24 if name in FADING else 2
-    x = LOUD.get(name, 1.0) * noise(batch, channels, length)
+    x = (10.0 if name in LOUD else 1.0) * noise(batch, channels, length)
     x = x * torch.logspace(1, -3, length) if name in FADING else x
     z = settings(processor, batch).requires_grad_()
     weight = noise(batch, channels, length, seed=3)
@@ -195,15 +251,15 @@ def test_by_hand_the_missing_knobs_take_their_defaults(name):
 def test_wrong_calls_are_refused_by_name(name):
     processor = make(name)
     x = heard(processor, noise())
-    with pytest.raises(ValueError, match=f"{name}: no knob 'no_such_knob'"):
+    with pytest.raises(ValueError, match=f"{kind_of(name)}: no knob 'no_such_knob'"):
         processor(*x, no_such_knob=1.0)
     with pytest.raises(ValueError, match=r"\[B, C, T\]"):
         processor(*(signal[0] for signal in x))
     with pytest.raises(ValueError, match="empty"):
         processor(*(signal[..., :0] for signal in x))
-    if name not in COMBINATORS:
+    if kind_of(name) not in COMBINATORS:
         with pytest.raises(ValueError, match="sample_rate"):
-            getattr(processors, name)(0)
+            getattr(processors, kind_of(name))(0)
 
 
 @pytest.mark.parametrize("level", [1e-40, 10.0], ids=["denormal", "20 dB over full scale"])
@@ -244,14 +300,14 @@ def test_controls_of_half_precision_are_taken(name):
 # The same lines with other constants, or in several bands, as an effect that is compiled below.
 ALIKE = {"AllPass", "BandPass", "HighPass", "HighShelf", "LowShelf", "Notch"}
 ALIKE |= {"ArcSinh", "ArcTan", "ArcTanh", "Cubic", "DoubleSoftClip", "Exponential", "HardClip", "SoftClip"}
-ALIKE |= {name for name in NAMES if name.startswith("Multiband") and name != "Multiband"}
+ALIKE |= {name for name in KINDS if name.startswith("Multiband") and name != "Multiband"}
 ALIKE |= {"DampedDelay", "SlapbackDelay", "StereoChorus", "StereoFlanger", "TempoDelay"}
 
 
 # Without kernels torch.compile unrolls the loops over blocks, which takes it minutes for some effects.
 @pytest.mark.skipif(not compiled.available(), reason="no C compiler: the recursions have no kernels")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALIKE])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ALIKE])
 def test_torch_compile_changes_neither_the_sound_nor_the_gradients(name):
     processor = make(name)
 

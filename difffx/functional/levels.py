@@ -81,7 +81,7 @@ def crossfade(a: Tensor, b: Tensor, *, position: Tensor, law: str = "equal_power
               1 - p, p, for sounds that are alike
     returns   [B, C, T]
     """
-    position = at_audio_rate(position, a.shape[-1])
+    position = at_audio_rate(position.to(a.dtype), a.shape[-1])
     if law == "linear":
         return torch.lerp(*torch.broadcast_tensors(a, b), position)
     angle = 0.5 * math.pi * position

@@ -34,6 +34,8 @@ class _Curve(Processor):
         if oversample not in (1, 2, 4, 8):
             raise ValueError(f"{type(self).__name__}: oversample must be 1, 2, 4 or 8, got {oversample!r}")
         self.oversample, self.dc_block = oversample, dc_block
+        if dc_block:
+            self.neutral = None
 
     def process(self, audio: Tensor, **controls: Tensor) -> Tensor:
         y = type(self).curve(audio, oversample=self.oversample, **controls)
