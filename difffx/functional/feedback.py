@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from difffx.functional import ballistics
+from difffx.functional import ballistics, compiled
+from difffx.functional.compiled.feedback import feedback_reduction
 from difffx.functional.curves import knee
 
 BLOCK = 128
@@ -30,7 +31,8 @@ def feedback_reduction_db(
     over[n-1] - s[n-1] is how far the last sample that left stood above the threshold. The loop oscillates
     where (1 - attack_pole) ratio > 2: at 44.1 kHz and 10:1, with attacks below 0.11 ms.
 
-    Exact, in float64. The blocks of a row run side by side, each from a guess of its first state; one sweep
+    Exact, in float64. On the CPU, where a C compiler is found (`compiled`), that loop itself runs. In pure
+    torch the blocks of a row run side by side, each from a guess of its first state; one sweep
     gives where each ends and how steeply that depends on the guess, and Newton's method makes the blocks
     meet, as in `attack_release`. The gradients are exact almost everywhere: one step of the recursion is
     differentiated as it stands, and its slopes carry the gradient back through time. 8 x 131072 samples take
@@ -39,6 +41,10 @@ def feedback_reduction_db(
     shape = torch.broadcast_shapes(
         *(x.shape[:2] for x in (over_db, attack_pole, release_pole, ratio, knee_db))
     )
+    if compiled.serves(over_db, attack_pole, release_pole, ratio, knee_db):
+        knobs = (x.double().expand(*shape, 1) for x in (attack_pole, release_pole, ratio - 1.0, knee_db))
+        settings = torch.cat(list(knobs), 2).flatten(0, 1)
+        return feedback_reduction(over_db.expand(*shape, -1).flatten(0, 1), settings).view(*shape, -1)
     heard = pad(over_db, (1, 0), value=-torch.inf)[..., :-1].double().expand(*shape, -1)
     attack, release, gain, width = (
         x.double().expand(*shape, 1) for x in (attack_pole, release_pole, ratio - 1.0, knee_db)
