@@ -22,8 +22,8 @@ def loudest(x: Tensor) -> Tensor:
     return x if x.shape[1] == 1 else x.abs().amax(1, keepdim=True)
 
 
-def rms_db(x: Tensor, pole: Tensor, floor_db: float) -> Tensor:
-    """Level in dB of the mean square under an exponential window, of the loudest channel.
+def rms(x: Tensor, pole: Tensor, floor_db: float) -> Tensor:
+    """The root of the mean square under an exponential window, of the loudest channel.
 
     x         [B, C, T]
     pole      [B or 1, 1, 1]  as ms_to_pole(time_ms, sample_rate) gives
@@ -31,7 +31,7 @@ def rms_db(x: Tensor, pole: Tensor, floor_db: float) -> Tensor:
     returns   [B, 1, T]       a steady sine reads 3 dB below its peak
     """
     power = ballistics.one_pole(x.square(), pole).amax(1, keepdim=True)
-    return 10.0 * torch.log10(power.clamp(min=10.0 ** (floor_db / 10.0)))
+    return power.clamp(min=10.0 ** (floor_db / 10.0)).sqrt()
 
 
 def held_db(x: Tensor, window: int, floor_db: float) -> Tensor:

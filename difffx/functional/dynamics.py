@@ -10,7 +10,7 @@ from difffx.functional.compiled import dynamics as fused
 from difffx.functional.control import at_audio_rate
 from difffx.functional.crossover import linkwitz_riley
 from difffx.functional.curves import knee
-from difffx.functional.detectors import ahead, decaying_peak, loudest, rms_db, sliding_max
+from difffx.functional.detectors import ahead, decaying_peak, loudest, rms, sliding_max
 from difffx.functional.feedback import feedback_reduction_db
 from difffx.functional.units import amplitude_to_db, db_to_amplitude, ms_to_pole
 
@@ -59,7 +59,8 @@ def compressor(
     Feeding back shortens attack and release up to `ratio` times; the static curve is the same.
     Giannoulis, Massberg, Reiss (2012): the feed-forward design with its smoother in the log domain.
     """
-    if rms_ms is None and not feedback:
+    heard = _heard(x if key is None else key, sample_rate, rms_ms, lookahead)
+    if not feedback:
         y = fused.compress(
             x,
             sample_rate,
@@ -70,21 +71,19 @@ def compressor(
             knee_db=knee_db,
             makeup_db=makeup_db,
             floor_db=COMPRESSOR_FLOOR_DB,
-            key=ahead(x if key is None else key, lookahead) if lookahead else key,
+            key=None if heard is x else heard,
         )
         if y is not None:
             return y
     gain_db = compressor_gain_db(
-        x if key is None else key,
+        heard,
         sample_rate,
         threshold_db=threshold_db,
         ratio=ratio,
         attack_ms=attack_ms,
         release_ms=release_ms,
         knee_db=knee_db,
-        rms_ms=rms_ms,
         feedback=feedback,
-        lookahead=lookahead,
     )
     return x * db_to_amplitude(gain_db + at_audio_rate(makeup_db, x.shape[-1]))
 
@@ -98,13 +97,10 @@ def compressor_gain_db(
     attack_ms: Tensor,
     release_ms: Tensor,
     knee_db: Tensor,
-    rms_ms: Tensor | None = None,
     feedback: bool = False,
-    lookahead: int = 0,
 ) -> Tensor:
-    """What `compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
-    x = ahead(x, lookahead)
-    if rms_ms is None and not feedback:
+    """What `compressor` does to what it hears, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
+    if not feedback:
         reduction_db = fused.reduction_db(
             x,
             sample_rate,
@@ -117,15 +113,17 @@ def compressor_gain_db(
         )
         if reduction_db is not None:
             return -reduction_db
-    if rms_ms is None:
-        level_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB)
-    else:
-        level_db = rms_db(x, ms_to_pole(rms_ms.double(), sample_rate), COMPRESSOR_FLOOR_DB)
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
-    over_db = level_db - threshold_db
+    over_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB) - threshold_db
     if feedback:
         return -feedback_reduction_db(over_db, attack, release, ratio=ratio, knee_db=knee_db)
     return -attack_release((1.0 - 1.0 / ratio) * knee(over_db, knee_db), attack, release)
+
+
+def _heard(x: Tensor, sample_rate: int, rms_ms: Tensor | None, lookahead: int) -> Tensor:
+    """What a compressor listens to."""
+    x = ahead(x, lookahead)
+    return x if rms_ms is None else rms(x, ms_to_pole(rms_ms.double(), sample_rate), COMPRESSOR_FLOOR_DB)
 
 
 def simple_compressor(

@@ -250,28 +250,31 @@ def test_the_feedback_compressor_has_the_gradients_of_finite_differences():
     assert torch.autograd.gradcheck(compressed, inputs)
 
 
+def gain_db(x: torch.Tensor, controls: dict[str, torch.Tensor], **options: object) -> torch.Tensor:
+    """What the compressor has made of a sound that is never 0."""
+    y = dynamics.compressor(x, SAMPLE_RATE, **controls, **options)
+    return 20.0 * torch.log10(y / x)
+
+
+@pytest.mark.usefixtures("tier")
 def test_with_a_mean_square_a_sine_and_a_square_wave_of_one_rms_are_one():
-    time = torch.arange(SAMPLE_RATE) / SAMPLE_RATE
+    time = (torch.arange(SAMPLE_RATE) + 0.3) / SAMPLE_RATE
     sine = torch.sin(2.0 * math.pi * 1000.0 * time).view(1, 1, -1)
     square = math.sqrt(0.5) * sine.sign()
     controls = settings((-20.0, 4.0, 1.0, 50.0, 6.0, 0.0))
-    del controls["makeup_db"]
-    gains_db = [
-        dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls, rms_ms=torch.full((1, 1, 1), 50.0))[..., -1]
-        for x in (sine, square)
-    ]
+    rms_ms = torch.full((1, 1, 1), 50.0)
+    gains_db = [gain_db(x, controls, rms_ms=rms_ms)[..., -1] for x in (sine, square)]
     assert gains_db[0].item() == pytest.approx(0.75 * -17.0, abs=0.1)
     assert gains_db[0].item() == pytest.approx(gains_db[1].item(), abs=0.1)
 
 
+@pytest.mark.usefixtures("tier")
 def test_with_look_ahead_the_gain_comes_down_before_the_sound_does():
     x = torch.full((1, 1, 4000), 1e-3)
     x[..., 2000:] = 1.0
     controls = settings((-20.0, 4.0, 1.0, 50.0, 0.0, 0.0))
-    del controls["makeup_db"]
-    late = dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls)
-    early = dynamics.compressor_gain_db(x, SAMPLE_RATE, **controls, lookahead=100)
-    torch.testing.assert_close(early[..., :-100], late[..., 100:])
+    late, early = (gain_db(x, controls, lookahead=samples) for samples in (0, 100))
+    torch.testing.assert_close(early[..., :-100], late[..., 100:], rtol=1e-4, atol=1e-4)
     assert early[..., 1899].item() == 0.0 and early[..., 1901].item() < -0.1
 
 
