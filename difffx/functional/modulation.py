@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional.ballistics import attack_release
+from difffx.functional.compiled import swing
 from difffx.functional.control import at_audio_rate
 from difffx.functional.delays import blend, fractional_delay, ms_to_samples
 from difffx.functional.feedback_delays import moving_feedback_line
@@ -44,6 +45,8 @@ def chorus(
 
     Exact but for the reading between samples (`interpolation`). Cost: four gathers for each voice.
     """
+    if swing.serves(x, rate_hz, delay_ms, depth_ms, phase, mix, *_given(spread)):
+        return _swinging_delay(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, mix, shape, voices)
     wet = torch.zeros_like(x)
     for voice in range(voices):
         samples = _swing(
@@ -79,6 +82,8 @@ def flanger(
     With feedback the delay is held at 2 samples or more. Cost and exactness: `fractional_delay` without
     feedback, `moving_feedback_line` with it.
     """
+    if feedback is None and swing.serves(x, rate_hz, delay_ms, depth_ms, phase, mix, *_given(spread)):
+        return _swinging_delay(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, mix, shape, 1)
     samples = _swing(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, shape)
     if feedback is None:
         return blend(x, fractional_delay(x, samples), mix)
@@ -105,6 +110,9 @@ def vibrato(
     `fractional_delay`.
     """
     nothing = torch.zeros_like(depth_ms)
+    if swing.serves(x, rate_hz, depth_ms, phase):
+        all_wet = torch.ones_like(depth_ms)
+        return _swinging_delay(x, sample_rate, rate_hz, nothing, depth_ms, phase, None, all_wet, shape, 1)
     return fractional_delay(x, _swing(x, sample_rate, rate_hz, nothing, depth_ms, phase, None, shape))
 
 
@@ -129,6 +137,10 @@ def tremolo(
 
     Exact: the gain is 1 - depth (1 - lfo) / 2, between 1 and 1 - depth.
     """
+    if swing.serves(x, rate_hz, depth, phase, *_given(spread)):
+        half = 0.5 * depth.double()
+        step = rate_hz.double() / sample_rate
+        return swing.swinging_gain(x, shape, step, _phases(phase, spread), 1.0 - half, half)
     wave = lfo(x.shape[-1], sample_rate, rate_hz=rate_hz, phase=_phases(phase, spread), shape=shape)
     depth = at_audio_rate(depth, x.shape[-1]).to(x.dtype)
     return x * (1.0 - 0.5 * depth * (1.0 - wave.to(x.dtype)))
@@ -154,6 +166,9 @@ def ring_modulator(
     The product is exact. A sum of two tones above half the sample rate folds back, and the corners of the
     other shapes are not limited in bandwidth.
     """
+    if swing.serves(x, frequency_hz, phase, mix):
+        mix = mix.double()
+        return swing.swinging_gain(x, shape, frequency_hz.double() / sample_rate, phase, 1.0 - mix, mix)
     carrier = lfo(x.shape[-1], sample_rate, rate_hz=frequency_hz, phase=phase, shape=shape)
     return blend(x, x * carrier.to(x.dtype), mix)
 
@@ -193,6 +208,26 @@ def auto_wah(
     return blend(x, svf(x, sample_rate, kind="band_pass", frequency_hz=center_hz, q=q), mix)
 
 
+def _swinging_delay(
+    x: Tensor,
+    sample_rate: int,
+    rate_hz: Tensor,
+    delay_ms: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    spread: Tensor | None,
+    mix: Tensor,
+    shape: str,
+    voices: int,
+) -> Tensor:
+    """`chorus` of knobs that stand still, as one kernel."""
+    half = ms_to_samples(0.5 * depth_ms.double(), sample_rate)
+    middle = ms_to_samples(delay_ms, sample_rate) + half
+    step, mix = rate_hz.double() / sample_rate, mix.double()
+    columns = step, _phases(phase, spread), middle, half, 1.0 - mix, mix / voices
+    return swing.swinging_delay(x, shape, voices, *columns)
+
+
 def _swing(
     x: Tensor,
     sample_rate: int,
@@ -216,3 +251,7 @@ def _phases(phase: Tensor, spread: Tensor | None) -> Tensor:
         return phase
     phase = phase.double()
     return torch.cat(torch.broadcast_tensors(phase, phase + spread), 1)
+
+
+def _given(knob: Tensor | None) -> tuple[Tensor, ...]:
+    return () if knob is None else (knob,)
