@@ -29,7 +29,7 @@ def dynamic_eq(
     frequency_hz  [B, K, F]  of the K bells, held below 0.49 of the sample rate
     q             [B, K, F]
     gain_db       [B, K, F]  where a bell stands while its band is quiet
-    threshold_db  [B, K, 1]  dBFS, of the band's own peak level
+    threshold_db  [B, K, F]  dBFS, of the band's own peak level
     ratio         [B, K, 1]  1.0: the bell stays where it is
     attack_ms     [B, K, 1]  63 % of the way down
     release_ms    [B, K, 1]  63 % of the way back

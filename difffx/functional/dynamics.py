@@ -41,7 +41,7 @@ def compressor(
     """Turn down what is louder than a threshold.
 
     x             [B, C, T]
-    threshold_db  [B, 1, 1]  dBFS, where the knee is centered
+    threshold_db  [B, 1, F]  dBFS, where the knee is centered
     ratio         [B, 1, 1]  4.0: 4 dB more in, 1 dB more out; 1.0 does nothing
     attack_ms     [B, 1, 1]  63 % of the way down
     release_ms    [B, 1, 1]  63 % of the way back
@@ -55,7 +55,7 @@ def compressor(
 
     One gain for all channels, from the loudest of them. The level of each sample in dB, not below -80 dB,
     passes the static curve, and the reduction in dB follows with branching attack and release. The recursion
-    is exact, its gradient too (see `attack_release`, `feedback_reduction_db`); all controls may be [1, 1, 1].
+    is exact, its gradient too (see `attack_release`, `feedback_reduction_db`); all controls may be [1, 1, F].
     Feeding back shortens attack and release up to `ratio` times; the static curve is the same.
     Giannoulis, Massberg, Reiss (2012): the feed-forward design with its smoother in the log domain.
     """
@@ -114,7 +114,7 @@ def compressor_gain_db(
         if reduction_db is not None:
             return -reduction_db
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
-    over_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB) - threshold_db
+    over_db = amplitude_to_db(loudest(x), COMPRESSOR_FLOOR_DB) - at_audio_rate(threshold_db, x.shape[-1])
     if feedback:
         return -feedback_reduction_db(over_db, attack, release, ratio=ratio, knee_db=knee_db)
     return -attack_release((1.0 - 1.0 / ratio) * knee(over_db, knee_db), attack, release)
@@ -139,7 +139,7 @@ def simple_compressor(
     """Turn down what is louder than a threshold, as quickly as it lets go again.
 
     x             [B, C, T]
-    threshold_db  [B, 1, 1]  dBFS, where the knee is centered
+    threshold_db  [B, 1, F]  dBFS, where the knee is centered
     ratio         [B, 1, 1]  1.0 does nothing
     time_ms       [B, 1, 1]  63 % of the way, down and back
     knee_db       [B, 1, 1]  width of the bend; 0 is a corner
@@ -172,7 +172,7 @@ def simple_compressor_gain_db(
     x: Tensor, sample_rate: int, *, threshold_db: Tensor, ratio: Tensor, time_ms: Tensor, knee_db: Tensor
 ) -> Tensor:
     """What `simple_compressor` does to the level, without makeup: [B, C, T] -> [B, 1, T], 0 dB or less."""
-    over_db = amplitude_to_db(loudest(x), SIMPLE_FLOOR_DB) - threshold_db
+    over_db = amplitude_to_db(loudest(x), SIMPLE_FLOOR_DB) - at_audio_rate(threshold_db, x.shape[-1])
     return -one_pole((1.0 - 1.0 / ratio) * knee(over_db, knee_db), ms_to_pole(time_ms.double(), sample_rate))
 
 
@@ -203,7 +203,7 @@ def de_esser(
 
     x             [B, C, T]
     frequency_hz  [B, 1, 1]  a Linkwitz-Riley crossover; what is above it is listened to
-    threshold_db  [B, 1, 1]  dBFS of the loudest channel above frequency_hz
+    threshold_db  [B, 1, F]  dBFS of the loudest channel above frequency_hz
     ratio         [B, 1, 1]  4.0: 4 dB more in, 1 dB more out; 1.0 does nothing
     range_db      [B, 1, 1]  how far it turns down at most
     attack_ms     [B, 1, 1]  63 % of the way down
@@ -214,6 +214,7 @@ def de_esser(
     The ballistics of `compressor`, in the log domain, exact; a corner for a knee.
     """
     low, high = linkwitz_riley(x, sample_rate, frequency_hz=frequency_hz)
+    threshold_db = at_audio_rate(threshold_db, x.shape[-1])
     over_db = (amplitude_to_db(loudest(high), COMPRESSOR_FLOOR_DB) - threshold_db).clamp(min=0.0)
     reduction_db = torch.minimum((1.0 - 1.0 / ratio) * over_db, range_db)
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))

@@ -18,8 +18,9 @@ class _StaticCurve:
 
     def static_response(self, controls: Controls, levels_db: Tensor) -> Tensor:
         """The level a steady sound leaves with, makeup included: levels_db [N] -> [B, N]."""
-        curve = [controls[name] for name in ("threshold_db", "ratio", "knee_db")]
-        makeup_db = controls["makeup_db"][..., :1]
+        *curve, makeup_db = (
+            controls[name][..., :1] for name in ("threshold_db", "ratio", "knee_db", "makeup_db")
+        )
         levels_db = torch.as_tensor(levels_db, dtype=curve[0].dtype, device=curve[0].device).reshape(1, 1, -1)
         return (dynamics.static_curve(levels_db, *curve) + makeup_db)[:, 0]
 
@@ -38,7 +39,7 @@ class Compressor(_StaticCurve, Processor):
 
     wants_proxy = True
     params = (
-        Param("threshold_db", -40.0, 0.0, default=-18.0),
+        Param("threshold_db", -40.0, 0.0, default=-18.0, dynamic=True),
         Param("ratio", 2.0, 10.0, default=4.0, scale="log"),
         Param("attack_ms", 1.0, 60.0, default=10.0, scale="log"),
         Param("release_ms", 10.0, 500.0, default=100.0, scale="log"),
@@ -80,7 +81,7 @@ class SimpleCompressor(_StaticCurve, Processor):
     """Feed-forward compressor with one time constant for both ways; one gain for all channels."""
 
     params = (
-        Param("threshold_db", -40.0, 0.0, default=-18.0),
+        Param("threshold_db", -40.0, 0.0, default=-18.0, dynamic=True),
         Param("ratio", 2.0, 10.0, default=4.0),
         Param("time_ms", 1.0, 500.0, default=30.0, scale="log"),
         Param("knee_db", 0.0, 12.0, default=6.0),
@@ -132,7 +133,7 @@ class DeEsser(Processor):
 
     params = (
         Param("frequency_hz", 2_000.0, 12_000.0, default=6_000.0, scale="log"),
-        Param("threshold_db", -60.0, 0.0, default=-30.0),
+        Param("threshold_db", -60.0, 0.0, default=-30.0, dynamic=True),
         Param("ratio", 1.0, 20.0, default=4.0, scale="log"),
         Param("range_db", 0.0, 24.0, default=12.0),
         Param("attack_ms", 0.1, 20.0, default=1.0, scale="log"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from difffx.functional import cascade, dynamic_eq, filters, fir, tonestack
+from difffx.functional import cascade, dynamic_eq, filters, fir, svf, tonestack
 from difffx.params import Controls, Param, unknown
 from difffx.processors.base import Processor
 
@@ -26,8 +27,11 @@ class ParametricEQ(Processor):
 
     num_peaks   bells between the shelves; 3 makes the five-band equalizer of blind estimation
 
-    Frequencies above 0.49 of the sample rate are held there, without gradient. The recursion is exact.
+    Frequencies above 0.49 of the sample rate are held there, without gradient. Static knobs run as one exact
+    cascade, curves in any of them as state-variable filters one after the other, which are the same filters.
     """
+
+    moves = True
 
     def __init__(
         self,
@@ -41,16 +45,24 @@ class ParametricEQ(Processor):
         self.bands = ("low_shelf", *bells, "high_shelf")
         spans = (LOW_SHELF_HZ, *_peak_ranges_hz(num_peaks), HIGH_SHELF_HZ)
         self.params = tuple(
-            param for band, span in zip(self.bands, spans, strict=True) for param in _band_params(band, *span)
+            replace(param, dynamic=self.moves)
+            for band, span in zip(self.bands, spans, strict=True)
+            for param in _band_params(band, *span)
         )
         self.neutral = {f"{band}_gain_db": 0.0 for band in self.bands}
         super().__init__(sample_rate, ranges)
 
     def process(self, x: Tensor, **controls: Tensor) -> Tensor:
-        return cascade.sosfilt(x, self._sos(controls))
+        if all(knob.shape[-1] == 1 for knob in controls.values()):
+            return cascade.sosfilt(x, self._sos(controls))
+        for band in self.bands:
+            hz, gain_db, q = (controls[f"{band}_{knob}"] for knob in ("hz", "gain_db", "q"))
+            kind = "peak" if band.startswith("peak") else band
+            x = svf.svf(x, self.sample_rate, kind=kind, frequency_hz=hz, gain_db=gain_db, q=q)
+        return x
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
-        """Magnitude in dB, [B, N], of settings as `from_unit` gives them, at frequencies_hz [N]."""
+        """Magnitude in dB, [B, N], of static settings as `from_unit` gives them, at frequencies_hz [N]."""
         return filters.magnitude_db(self._sos(controls), frequencies_hz, self.sample_rate)
 
     def _sos(self, controls: Controls) -> Tensor:
@@ -72,6 +84,8 @@ class LinearPhaseEQ(ParametricEQ):
     A finite response drawn from the magnitude of the recursive filters, tapered to its length (see
     `fir.linear_phase_taps`); narrower detail in the bass is smeared, which `response` shows.
     """
+
+    moves = False
 
     def __init__(
         self,
@@ -116,10 +130,11 @@ class GraphicEQ(Processor):
     """Ten sliders an octave apart, 31.25 Hz to 16 kHz: low shelf, eight bells two octaves wide, high shelf.
 
     Wide bells overlap: 500 Hz, 1 and 2 kHz at +5 dB each make +10 dB at 1 kHz. Bands above 0.49 of the sample
-    rate are held there, with a Q no lower than 0.1. The recursion is exact.
+    rate are held there, with a Q no lower than 0.1. Exact: static sliders run as one cascade, moving ones as
+    state-variable filters one after the other.
     """
 
-    params = (Param("gain_db", -15.0, 15.0, default=0.0, size=len(OCTAVES_HZ)),)
+    params = (Param("gain_db", -15.0, 15.0, default=0.0, size=len(OCTAVES_HZ), dynamic=True),)
     neutral: ClassVar = {"gain_db": 0.0}
 
     def __init__(self, sample_rate: int, ranges: Mapping[str, Sequence[float]] | None = None) -> None:
@@ -127,7 +142,13 @@ class GraphicEQ(Processor):
         self.q = tuple(_bandwidth_q(hz, 2.0, self.sample_rate) for hz in OCTAVES_HZ)
 
     def process(self, x: Tensor, gain_db: Tensor) -> Tensor:
-        return cascade.sosfilt(x, self._sos(gain_db))
+        if gain_db.shape[-1] == 1:
+            return cascade.sosfilt(x, self._sos(gain_db))
+        kinds = ("low_shelf", *(len(OCTAVES_HZ) - 2) * ("peak",), "high_shelf")
+        for kind, hz, q, slider_db in zip(kinds, OCTAVES_HZ, self.q, gain_db.split(1, 1), strict=True):
+            hz, q = (gain_db.new_full((1, 1, 1), number, dtype=torch.float64) for number in (hz, q))
+            x = svf.svf(x, self.sample_rate, kind=kind, frequency_hz=hz, gain_db=slider_db, q=q)
+        return x
 
     def response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
         """Magnitude in dB, [B, N], of settings as `from_unit` gives them, at frequencies_hz [N]."""
@@ -146,7 +167,7 @@ class DynamicEQ(Processor):
     num_bands   bells, one after the other
     sidechain   True: a second input, `key`, is listened to, and the first is filtered
 
-    Each bell: frequency, Q and gain at rest, which may move, and threshold, ratio, attack and release of its
+    Each bell: frequency, Q, gain at rest and threshold, which may move, and ratio, attack and release of its
     compressor; the knee is common. All recursions are exact.
     """
 
@@ -225,7 +246,7 @@ def _dynamic_params(band: str, span_hz: tuple[float, float]) -> tuple[Param, ...
         Param(f"{band}_hz", *span_hz, default=middle_hz, scale="log", dynamic=True),
         Param(f"{band}_q", 0.3, 10.0, default=1.0, scale="log", dynamic=True),
         Param(f"{band}_gain_db", -12.0, 12.0, default=0.0, dynamic=True),
-        Param(f"{band}_threshold_db", -60.0, 0.0, default=-30.0),
+        Param(f"{band}_threshold_db", -60.0, 0.0, default=-30.0, dynamic=True),
         Param(f"{band}_ratio", 1.0, 10.0, default=2.0, scale="log"),
         Param(f"{band}_attack_ms", 1.0, 100.0, default=10.0, scale="log"),
         Param(f"{band}_release_ms", 10.0, 1_000.0, default=100.0, scale="log"),

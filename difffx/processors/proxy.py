@@ -89,7 +89,9 @@ class NeuralProxy(Processor):
 
     def process(self, *inputs: Tensor, **controls: Tensor) -> Tensor:
         audio, z = inputs[0], self._conditions(inputs[0].shape[0], controls)
-        threshold = db_to_amplitude(controls[THRESHOLD]) if self.has_threshold else audio.new_ones(1, 1, 1)
+        threshold = audio.new_ones(1, 1, 1)
+        if self.has_threshold:
+            threshold = db_to_amplitude(at_audio_rate(controls[THRESHOLD], audio.shape[-1]))
         if self.output == "gain":
             y = audio * self._gain(inputs[-1], threshold, z)
         else:

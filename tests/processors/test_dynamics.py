@@ -150,3 +150,18 @@ def test_a_key_opens_expander_and_gate(kind):
     y = gate(x, key)
     assert y[..., :3000].abs().max() < 0.3 * 10.0 ** (-39.0 / 20.0)
     torch.testing.assert_close(y[..., -100:], x[..., -100:], rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize("effect", COMPRESSORS)
+def test_a_threshold_that_moves_decides_when_the_compressor_works(effect):
+    comp, seconds = effect(SAMPLE_RATE, ranges={"threshold_db": (-60.0, 0.0)}), 2
+    tone = 0.25 * torch.sin(torch.arange(seconds * SAMPLE_RATE) * 0.3).view(1, 1, -1)
+    threshold_db = torch.cat((torch.zeros(1, 1, 500), torch.full((1, 1, 500), -32.04)), 2)
+    y = comp(tone, threshold_db=threshold_db, ratio=4.0, knee_db=0.0)
+    half = SAMPLE_RATE // 2
+    torch.testing.assert_close(y[..., :half], tone[..., :half])
+    late_db = 20.0 * torch.log10(y[..., -half:].norm() / tone[..., -half:].norm())
+    still_db = 20.0 * torch.log10(
+        comp(tone, threshold_db=-32.04, ratio=4.0, knee_db=0.0)[..., -half:].norm() / tone[..., -half:].norm()
+    )
+    assert late_db.item() == pytest.approx(still_db.item(), abs=0.01) and still_db < -10.0

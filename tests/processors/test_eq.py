@@ -349,3 +349,34 @@ def test_bands_of_a_dynamic_equalizer_may_move_one_by_one():
     eq = DynamicEQ(FS, num_bands=2)
     sweep = torch.linspace(500, 2000, 9)[None, None]
     assert eq(noise(2, 1, 1000), band_1_hz=sweep).isfinite().all()
+
+
+def test_a_slider_that_moves_takes_its_tone_along():
+    eq, seconds = GraphicEQ(FS), 2.0
+    gain_db = torch.zeros(1, 10, 3)
+    gain_db[0, 5] = torch.tensor([-12.0, 0.0, 12.0])  # 1 kHz, in a straight line of dB
+    x = tone(1_000.0, seconds)
+    y = eq(x, gain_db=gain_db)
+    for share, expected_db in ((0.25, -6.0), (0.5, 0.0), (0.75, 6.0)):
+        now = slice(int(share * x.shape[-1]) - 441, int(share * x.shape[-1]) + 441)
+        found_db = 20 * math.log10(float(y[..., now].norm() / x[..., now].norm()))
+        assert found_db == pytest.approx(expected_db, abs=0.2)
+
+
+@pytest.mark.parametrize("knob", ["low_shelf_gain_db", "peak_2_hz", "high_shelf_q"])
+def test_a_moving_knob_of_the_parametric_equalizer_moves_from_setting_to_setting(knob):
+    eq, x = ParametricEQ(FS), noise(1, 1, FS).double()
+    controls = eq.from_unit(eq.spec.sample(2, generator=torch.Generator().manual_seed(3)).double())
+    still = [{name: value[item : item + 1] for name, value in controls.items()} for item in (0, 1)]
+    first, last = still[0], {**still[0], knob: still[1][knob]}
+    jump = torch.cat([first[knob].expand(1, 1, 500), last[knob].expand(1, 1, 500)], 2)
+    y = eq(x, controls={**first, knob: jump})
+    before, after = (eq(x, controls=each) for each in (first, last))
+    assert error_db(y[..., : FS // 2 - 100], before[..., : FS // 2 - 100]) < -120.0
+    assert error_db(y[..., -FS // 8 :], after[..., -FS // 8 :]) < -80.0
+    assert error_db(after[..., -FS // 8 :], before[..., -FS // 8 :]) > -50.0
+
+
+def test_the_linear_phase_equalizer_stands_still():
+    with pytest.raises(ValueError, match="static"):
+        LinearPhaseEQ(FS)(noise(1, 1, 100), peak_1_gain_db=torch.zeros(1, 1, 5))
