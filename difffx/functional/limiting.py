@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from difffx.functional.compiled import limiting as fused
 from difffx.functional.control import at_audio_rate
 from difffx.functional.detectors import decaying_peak, loudest, moving_average, sliding_max
 from difffx.functional.units import db_to_amplitude, ms_to_pole
@@ -52,6 +53,19 @@ def limiter(
     `lookahead` samples. True peaks are those of the sound interpolated 8 times, 12 samples to either side;
     see `interpolated_peak` for what they miss. A look-ahead under 1 ms lets them through.
     """
+    taps = _taps() if true_peak else None
+    y = fused.limit(
+        x,
+        sample_rate,
+        ceiling_db=ceiling_db,
+        drive_db=drive_db,
+        release_ms=release_ms,
+        lookahead=lookahead,
+        margin=MARGIN,
+        taps=taps,
+    )
+    if y is not None:
+        return y
     x = x * db_to_amplitude(at_audio_rate(drive_db, x.shape[-1]))
     ceiling = MARGIN * db_to_amplitude(at_audio_rate(ceiling_db.double(), x.shape[-1]))
     peak = interpolated_peak(x) if true_peak else loudest(x).abs()
@@ -82,11 +96,17 @@ def interpolated_peak(x: Tensor) -> Tensor:
 
 @functools.cache
 def _interpolators() -> list[list[float]]:
-    """[BLOCK + TAPS - 1, 7 BLOCK]: a sinc under a raised cosine, 1/8 to 7/8 of the way to the next sample."""
-    rows = []
+    """[BLOCK + TAPS - 1, 7 BLOCK]: each point of a block made of the samples around it."""
+    rows = [[0.0] * n + taps + [0.0] * (BLOCK - 1 - n) for taps in _taps() for n in range(BLOCK)]
+    return list(map(list, zip(*rows, strict=True)))
+
+
+@functools.cache
+def _taps() -> list[list[float]]:
+    """[7, TAPS]: a sinc under a raised cosine, 1/8 to 7/8 of the way to the next sample."""
+    points = []
     for phase in range(1, OVERSAMPLING):
         at = [k - (TAPS // 2 - 1) - phase / OVERSAMPLING for k in range(TAPS)]
         taps = [math.sin(math.pi * t) / (math.pi * t) * math.cos(math.pi * t / TAPS) ** 2 for t in at]
-        taps = [tap / sum(taps) for tap in taps]
-        rows += [[0.0] * n + taps + [0.0] * (BLOCK - 1 - n) for n in range(BLOCK)]
-    return list(map(list, zip(*rows, strict=True)))
+        points.append([tap / sum(taps) for tap in taps])
+    return points

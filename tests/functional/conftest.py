@@ -42,13 +42,16 @@ def with_gradients() -> Callable[..., list[Tensor]]:
     return _with_gradients
 
 
-def _tiers_agree(function: Callable[..., Tensor], *tensors: Tensor, rtol: float = 1e-9) -> None:
-    """To `rtol` of the largest value of each result."""
+def _tiers_agree(
+    function: Callable[..., Tensor], *tensors: Tensor, rtol: float = 1e-9, atol: float = 0.0
+) -> None:
+    """To `rtol` of the largest value of each result, or to `atol` where all is small."""
     with compiled.disabled():
         pure = _with_gradients(function, *tensors)
     for ours, theirs in zip(_with_gradients(function, *tensors), pure, strict=True):
         assert ours.dtype == theirs.dtype
-        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=rtol * float(theirs.abs().max()))
+        tolerance = max(rtol * float(theirs.abs().max()), atol)
+        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=tolerance)
 
 
 def _with_gradients(function: Callable[..., Tensor], *tensors: Tensor) -> list[Tensor]:

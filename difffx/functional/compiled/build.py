@@ -42,6 +42,8 @@ SIGNATURES = {
     "compress_backward": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
     "feedback_reduction": 4 * [c_int64] + 4 * [c_void_p],
     "feedback_reduction_backward": 4 * [c_int64] + 6 * [c_void_p],
+    "limit": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
+    "limit_backward": [*(6 * [c_int64]), c_double, *(12 * [c_void_p])],
     "svf": 5 * [c_int64] + 5 * [c_void_p],
     "svf_backward": 5 * [c_int64] + 10 * [c_void_p],
 }

@@ -1,0 +1,92 @@
+"""The kernels of limiters, gates and what they are made of agree with pure torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from difffx.functional import compiled, limiting
+
+RATE = 44_100
+needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
+SHAPES = [(1, 1, 5001), (5, 2, 3000), (8, 1, 2048), (2, 3, 1), (3, 1, 67)]
+
+
+def swells(items: int, channels: int, samples: int, seed: int = 0) -> Tensor:
+    """Noise that swells and dies away, 80 dB, a few times."""
+    generator = torch.Generator().manual_seed(seed)
+    swell = torch.sin(torch.arange(samples) * (9.0 / samples) + 1.0).abs() ** 4 + 1e-4
+    return torch.randn(items, channels, samples, generator=generator, dtype=torch.float64) * swell
+
+
+def settings(ranges: dict[str, tuple[float, float]], items: int, seed: int = 0) -> dict[str, Tensor]:
+    """[B, 1, 1] each; the first item stands at the low end of every range."""
+    u = torch.rand(
+        len(ranges), items, 1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    u[:, 0] = 0.0
+    return {name: low + (high - low) * v for (name, (low, high)), v in zip(ranges.items(), u, strict=True)}
+
+
+LIMITERS = {"ceiling_db": (-24.0, 0.0), "drive_db": (-6.0, 24.0), "release_ms": (0.5, 100.0)}
+
+
+def limited(names, lookahead, true_peak=False):
+    def run(x, *values):
+        controls = dict(zip(names, values, strict=True))
+        return limiting.limiter(x, RATE, lookahead=lookahead, true_peak=true_peak, **controls)
+
+    return run
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lookahead", [0, 1, 40, 2500])
+def test_limiters_agree_in_sound_and_in_all_gradients(shape, lookahead, threads, tiers_agree):
+    x, knobs = swells(*shape), settings(LIMITERS, shape[0])
+    tiers_agree(limited(knobs, lookahead), x, *knobs.values(), atol=1e-11)
+    single = x.float(), *(v.float() for v in knobs.values())
+    tiers_agree(limited(knobs, lookahead), *single, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lookahead", [0, 5, 88])
+def test_true_peak_limiters_agree_in_sound_and_in_all_gradients(shape, lookahead, tiers_agree):
+    x, knobs = swells(*shape), settings(LIMITERS, shape[0])
+    tiers_agree(limited(knobs, lookahead, true_peak=True), x, *knobs.values(), atol=1e-11)
+    single = x.float(), *(v.float() for v in knobs.values())
+    tiers_agree(limited(knobs, lookahead, true_peak=True), *single, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("true_peak", [False, True])
+@pytest.mark.parametrize("moving", [("ceiling_db",), ("drive_db",), ("ceiling_db", "drive_db")], ids=str)
+def test_limiters_agree_where_knobs_move_and_are_shared_by_all_items(moving, true_peak, tiers_agree):
+    x, knobs = swells(5, 2, 3000), settings(LIMITERS, 2)
+    for name in knobs:
+        curve = torch.stack((knobs[name][0], knobs[name][1] - 2.0, knobs[name][1]), -1).view(1, 1, 3)
+        knobs[name] = curve if name in moving else knobs[name][1:]
+    tiers_agree(limited(knobs, 30, true_peak), x, *knobs.values())
+
+
+@needs_compiler
+def test_a_broken_item_of_a_limiter_leaves_the_others_alone():
+    x, knobs = swells(3, 2, 900), settings(LIMITERS, 3, seed=1)
+    run = limited(knobs, 20)
+    clean = run(x, *knobs.values())
+    x[1, 1, 400] = torch.nan
+    y = run(x, *knobs.values())
+    assert y[1, :, 400:].isnan().all()
+    assert torch.equal(y[[0, 2]], clean[[0, 2]]) and torch.equal(y[1, :, :380], clean[1, :, :380])
+
+
+@needs_compiler
+def test_the_operator_of_limiters_keeps_the_rules_of_torch():
+    x, table = swells(3, 2, 100), torch.tensor([[-6.0, 6.0, 0.99]], dtype=torch.float64).repeat(3, 1)
+    curve, taps = torch.zeros(3, 1, 100, dtype=torch.float64), torch.tensor(limiting._taps()).double()
+    for ceilings, points in ((None, None), (curve, taps)):
+        inputs = x.requires_grad_(), table, ceilings, None, points, 20, 1.0, True
+        torch.library.opcheck(torch.ops.difffx.limit.default, inputs)
