@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from difffx.functional import compiled
-from difffx.functional.compiled import all_pass
+from difffx.functional.compiled import all_pass, swing
 from difffx.functional.control import at_audio_rate
 from difffx.functional.delays import blend
 from difffx.functional.lfo import lfo
@@ -48,11 +48,16 @@ def phaser(
     What swings is the frequency before the bilinear transform warps it, so it needs no limit on top. Cost and
     exactness: `all_pass_chain`.
     """
-    samples = x.shape[-1]
-    wave = lfo(samples, sample_rate, rate_hz=rate_hz, phase=phase, shape=shape)
+    samples, fed_back = x.shape[-1], () if feedback is None else (feedback,)
     middle_hz = at_audio_rate(frequency_hz.double(), samples).clamp(max=HIGHEST * sample_rate)
     log_g = torch.log(torch.tan(middle_hz * (math.pi / sample_rate)))
-    log_g = torch.addcmul(log_g, at_audio_rate(depth_octaves.double(), samples) * math.log(2.0), wave)
+    half = at_audio_rate(depth_octaves.double(), samples) * math.log(2.0)
+    if swing.serves(x, rate_hz, frequency_hz, depth_octaves, phase, mix, *fed_back):
+        share = torch.zeros_like(phase) if feedback is None else feedback
+        columns = rate_hz.double() / sample_rate, phase, log_g, half, share, 1.0 - mix.double(), mix
+        return all_pass.swinging_chain(x, shape, stages, *columns)
+    wave = lfo(samples, sample_rate, rate_hz=rate_hz, phase=phase, shape=shape)
+    log_g = torch.addcmul(log_g, half, wave)
     return blend(x, all_pass_chain(x, log_g, stages, feedback), mix)
 
 

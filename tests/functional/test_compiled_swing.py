@@ -8,6 +8,7 @@ import torch
 from difffx.functional import compiled
 from difffx.functional.lfo import SHAPES
 from difffx.functional.modulation import chorus, flanger, ring_modulator, tremolo, vibrato
+from difffx.functional.phaser import phaser
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
 RATE = 44_100
@@ -24,6 +25,8 @@ RANGES = {
     "spread": (0.0, 0.5),
     "depth": (0.0, 1.0),
     "frequency_hz": (1.0, 20_000.0),
+    "depth_octaves": (0.0, 3.0),
+    "feedback": (-0.9, 0.9),
 }
 
 
@@ -53,6 +56,8 @@ EFFECTS = {
     "flanger": (flanger, DELAYS, {}),
     "vibrato": (vibrato, ("rate_hz", "depth_ms", "phase"), {}),
     "tremolo": (tremolo, ("rate_hz", "depth", "phase"), {}),
+    "phaser": (phaser, ("rate_hz", "frequency_hz", "depth_octaves", "phase", "mix", "feedback"), {}),
+    "phaser of seven": (phaser, ("rate_hz", "frequency_hz", "depth_octaves", "phase", "mix"), {"stages": 7}),
     "ring modulator": (ring_modulator, ("frequency_hz", "phase", "mix"), {}),
 }
 

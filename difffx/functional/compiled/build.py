@@ -38,6 +38,8 @@ SIGNATURES = {
     "delay_line_backward": 7 * [c_int64] + 5 * [c_void_p],
     "swing": 5 * [c_int64] + 3 * [c_void_p],
     "swing_backward": 5 * [c_int64] + 5 * [c_void_p],
+    "swinging_chain": 7 * [c_int64] + 4 * [c_void_p],
+    "swinging_chain_backward": 7 * [c_int64] + 6 * [c_void_p],
     "compress": [*(6 * [c_int64]), c_double, *(5 * [c_void_p])],
     "compress_backward": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
     "feedback_reduction": 4 * [c_int64] + 4 * [c_void_p],
