@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from difffx import benchmark
+from difffx import benchmark, runs
 
 WIDTH = None if sys.stdout.isatty() else 150  # a file or a pipe has no width of its own
 SCREEN, ASIDE = Console(width=WIDTH, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
@@ -18,7 +17,7 @@ SHAPE, LONG = (8, 1, 131_072), (1, 2, 30 * 44_100)
 
 
 def effects(options: argparse.Namespace) -> None:
-    """Measures case after case; the JSON grows with every one of them."""
+    """Measures case after case, the JSON grows with every one of them; a table of all ends it."""
     device = torch.device("cuda" if options.gpu else "cpu")
     shape = tuple(options.shape or (LONG if options.long else SHAPE))
     about = benchmark.machine(device, shape, options.rounds)
@@ -30,7 +29,9 @@ def effects(options: argparse.Namespace) -> None:
         results.append((case, figures))
         SCREEN.print(benchmark.table(case, figures))
         if options.json:
-            options.json.write_text(json.dumps(benchmark.as_json(about, results), indent=2) + "\n")
+            runs.write_json(options.json, benchmark.as_json(about, results))
+    if len(results) > 1:
+        SCREEN.print(benchmark.summary(results))
 
 
 def main() -> None:

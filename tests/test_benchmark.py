@@ -29,6 +29,27 @@ def shown(case, figures):
     return console.export_text()
 
 
+def test_the_summary_counts_the_fastest_peer_that_makes_the_same():
+    rows = [
+        Figures("difffx, compiled", [2.0], [4.0]),
+        Figures("difffx, torch", [6.0], [9.0]),
+        Figures("peer, exact", [10.0], [40.0], error_db=-90.0),
+        Figures("peer, aliased", [1.0], [1.0], error_db=-3.0),
+        Figures("peer, of the same name", [30.0], [20.0]),
+    ]
+    alone = [Figures("difffx, torch", [3.0], [5.0])]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(benchmark.summary([(Case("first", "Gain"), rows), (Case("second", "Gain"), alone)]))
+    first, second = (
+        line for line in console.export_text().splitlines() if "first" in line or "second" in line
+    )
+    assert [cell.strip() for cell in first.split("\N{BOX DRAWINGS LIGHT VERTICAL}")[1:-1]] == [
+        *("first", "2.00", "4.00", "6.00", "9.00"),
+        *("5.00 x  peer, exact", "5.00 x  peer, of the same name"),
+    ]
+    assert second.count("\N{EN DASH}") == 4 and "3.00" in second and "5.00" in second
+
+
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_the_effect_is_what_the_textbook_says(kind):
     case = Case(kind, kind, channels=2)

@@ -12,7 +12,7 @@ from difffx.benchmark.cases import Case, cases, processor_of
 from difffx.benchmark.effects import measure_case
 from difffx.benchmark.measure import Figures, Rival, compare
 from difffx.benchmark.peers import rivals
-from difffx.benchmark.report import as_json, machine, table
+from difffx.benchmark.report import as_json, machine, summary, table
 
 __all__ = [
     "Case",
@@ -25,5 +25,6 @@ __all__ = [
     "measure_case",
     "processor_of",
     "rivals",
+    "summary",
     "table",
 ]

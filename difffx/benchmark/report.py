@@ -26,6 +26,16 @@ HEADER = (
     "+ reverse",
     "",
 )
+SUMMARY = (
+    "effect",
+    "compiled",
+    "+ reverse",
+    "torch",
+    "+ reverse",
+    "fastest peer, forward",
+    "fastest peer, + reverse",
+)
+WRONG_DB = -40.0
 DASH = "\N{EN DASH}"
 
 
@@ -59,6 +69,29 @@ def table(case: Case, figures: Sequence[Figures]) -> Table:
             *(_number(value) for value in (row.forward_mb, row.both_mb, row.error_db)),
             *(_number(ratio, " x") for ratio in (forward, both)),
             row.note,
+        )
+    return found
+
+
+def summary(results: Sequence[tuple[Case, Sequence[Figures]]]) -> Table:
+    """A row an effect: medians of difffx in ms, and how many times slower the fastest peer is.
+
+    A peer whose error is known and above -40 dB makes something else, and does not count.
+    """
+    found = Table(*SUMMARY, title="difffx, medians in ms, and the fastest peer", title_justify="left")
+    for column in found.columns[1:5]:
+        column.justify = "right"
+    for case, figures in results:
+        ours = [row for row in figures if row.library.startswith("difffx")]
+        peers = [
+            row for row in figures if row not in ours and (row.error_db is None or row.error_db < WRONG_DB)
+        ]
+        pairs = [_number(ms) for row in (ours[0], ours[-1]) for ms in (row.forward, row.both)]
+        found.add_row(
+            case.name,
+            *(pairs if len(ours) > 1 else [DASH, DASH, *pairs[2:]]),
+            _fastest([(row.forward, row.library) for row in peers], ours[0].forward),
+            _fastest([(row.both, row.library) for row in peers], ours[0].both),
         )
     return found
 
@@ -115,6 +148,14 @@ def _number(value: float | None, unit: str = "") -> str:
         if abs(value) >= 10
         else f"{value:.2f}{unit}"
     )
+
+
+def _fastest(peers: Sequence[tuple[float | None, str]], ours: float | None) -> str:
+    times = [(ms, library) for ms, library in peers if ms is not None]
+    if not times or not ours:
+        return DASH
+    ms, library = min(times)
+    return f"{_number(ms / ours, ' x')}  {library}"
 
 
 def _ratio(value: float | None, first: float | None) -> float | None:
