@@ -136,7 +136,7 @@ def test_echoes_are_copies_with_their_levels():
 @BOTH
 @pytest.mark.parametrize("delay", [0.0, 2.0, 2.5, 3.9, 17.25, 64.0, 300.6])
 @pytest.mark.parametrize(("feedback", "pole"), [(0.99, None), (-0.7, None), (0.95, 0.3), (-0.99, 0.97)])
-def test_feedback_agrees_with_a_loop(delay, feedback, pole, interpolation):
+def test_feedback_agrees_with_a_loop(delay, feedback, pole, interpolation, tier):
     x = noise(1, 1, 700)
     poles = None if pole is None else knob(pole)
     y = feedback_line(x, knob(delay), knob(feedback), poles, interpolation)
@@ -145,7 +145,7 @@ def test_feedback_agrees_with_a_loop(delay, feedback, pole, interpolation):
 
 
 @pytest.mark.parametrize("damped", [True, False])
-def test_items_with_different_delays_do_not_disturb_each_other(damped):
+def test_items_with_different_delays_do_not_disturb_each_other(damped, tier):
     x = noise(3, 2, 900)
     delay, feedback, pole = knob(3.3, 150.8, 2000.0), knob(0.9, -0.5, 0.3), knob(0.5, 0.1, 0.9)
     y = feedback_line(x, delay, feedback, pole if damped else None)
@@ -157,7 +157,7 @@ def test_items_with_different_delays_do_not_disturb_each_other(damped):
     assert not y[2].any()
 
 
-def test_thirty_seconds_of_echoes_neither_end_nor_wrap():
+def test_thirty_seconds_of_echoes_neither_end_nor_wrap(tier):
     samples, every = 30 * 44_100, 11_025
     y = feedback_line(impulse(samples), knob(every), knob(0.99))[0, 0]
     rounds = torch.arange(1, -(-samples // every))
@@ -165,7 +165,7 @@ def test_thirty_seconds_of_echoes_neither_end_nor_wrap():
     assert torch.allclose(y, expected, atol=0, rtol=1e-6)
 
 
-def test_feedback_in_float32_is_that_of_float64():
+def test_feedback_in_float32_is_that_of_float64(tier):
     x, delay, feedback = noise(2, 1, 60_000), knob(1000.37, 2500.5), knob(0.95, 0.99)
     fine = feedback_line(x.float().double(), delay, feedback)
     assert error_db(feedback_line(x.float(), delay, feedback), fine) < -145
@@ -181,7 +181,7 @@ def test_damping_makes_each_round_duller_and_keeps_the_bass():
 
 
 @BOTH
-def test_a_moving_line_with_feedback_agrees_with_a_loop(interpolation):
+def test_a_moving_line_with_feedback_agrees_with_a_loop(interpolation, tier):
     x = noise(2, 2, 500)
     delay = 2.0 + 40.0 * (noise(2, 1, 500, seed=2).cumsum(-1) / 9).sin().square()
     delay[1] += 30.0
@@ -193,7 +193,7 @@ def test_a_moving_line_with_feedback_agrees_with_a_loop(interpolation):
             assert error_db(y[b, c], expected) < -250
 
 
-def test_a_line_that_could_move_but_stands_is_a_steady_one():
+def test_a_line_that_could_move_but_stands_is_a_steady_one(tier):
     x, delay, feedback = noise(2, 1, 9000), knob(150.4, 99.9), knob(0.9, -0.8)
     steady = feedback_line(x, delay, feedback)
     moving = moving_feedback_line(x, delay.expand(-1, -1, 9000), feedback)
@@ -303,7 +303,7 @@ def test_gradients_equal_finite_differences(interpolation):
     assert check(lambda x, d, f: moving_feedback_line(x, d, f, interpolation), (x, delay, feedback))
 
 
-def test_gradients_of_long_rows_agree_with_those_of_a_moving_line():
+def test_gradients_of_long_rows_agree_with_those_of_a_moving_line(tier):
     x = noise(2, 1, 9000).requires_grad_()
     delay, feedback = knob(150.4, 99.9).requires_grad_(), knob(0.9, -0.8).requires_grad_()
     weight = noise(2, 1, 9000, seed=4)
