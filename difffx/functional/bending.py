@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from difffx.functional.compiled import bending as compiled_bending
 from difffx.functional.control import at_audio_rate
 from difffx.functional.oversampling import oversampled
 from difffx.functional.units import db_to_amplitude
@@ -35,23 +36,42 @@ def bent(
     shape       [B or 1, 1, 1]  what bends the curve itself, where it has such a thing
     oversample  1 to 8: the curve runs at that multiple of the rate; the dry part does not
     """
-    samples = x.shape[-1] * oversample
-    shape = None if shape is None else shape.to(x.dtype)
-    gain = db_to_amplitude(at_audio_rate(drive_db.to(x.dtype), samples))
-    dry = 1.0 - at_audio_rate(mix.to(x.dtype), x.shape[-1])
-    wet = at_audio_rate(mix.to(x.dtype), samples)
+    knobs = {"drive_db": drive_db, "mix": mix, "bias": bias, "ceiling_db": ceiling_db, "shape": shape}
+    knobs = {name: None if knob is None else knob.to(x.dtype) for name, knob in knobs.items()}
+    if oversample == 1:
+        return _bent(x, curve, **knobs)
+    wet = oversampled(x, oversample, lambda up: _bent(up, curve, **knobs, with_dry=False))
+    return torch.addcmul(wet, x, 1.0 - at_audio_rate(knobs["mix"], x.shape[-1]))
+
+
+def _bent(
+    x: Tensor,
+    curve: type[Curve],
+    *,
+    drive_db: Tensor,
+    mix: Tensor,
+    bias: Tensor | None,
+    ceiling_db: Tensor | None,
+    shape: Tensor | None,
+    with_dry: bool = True,
+) -> Tensor:
+    knobs = {"drive_db": drive_db, "mix": mix, "bias": bias, "ceiling_db": ceiling_db, "shape": shape}
+    y = compiled_bending.bend(x, curve.__name__, **knobs, with_dry=with_dry)
+    if y is not None:
+        return y
+    samples = x.shape[-1]
+    gain, wet = db_to_amplitude(at_audio_rate(drive_db, samples)), at_audio_rate(mix, samples)
+    dry = 1.0 - wet if with_dry else None
     if ceiling_db is not None:
-        ceiling = db_to_amplitude(at_audio_rate(ceiling_db.to(x.dtype), samples))
+        ceiling = db_to_amplitude(at_audio_rate(ceiling_db, samples))
         gain, wet = gain / ceiling, wet * ceiling
     rest = None
     if bias is not None:
-        bias = at_audio_rate(bias.to(x.dtype), samples)
+        bias = at_audio_rate(bias, samples)
         one = bias.new_ones(1, 1, 1)
-        rest = -wet * _Bend.apply(bias, curve, one, None, shape, None, one, None)
-    if oversample == 1:
-        return _Bend.apply(x, curve, gain, bias, shape, dry, wet, rest)
-    bend = oversampled(x, oversample, lambda up: _Bend.apply(up, curve, gain, bias, shape, None, wet, rest))
-    return torch.addcmul(bend, x, dry)
+        silence = bias if shape is None else bias + torch.zeros_like(shape)  # as many items as curves
+        rest = -wet * _Bend.apply(silence, curve, one, None, shape, None, one, None)
+    return _Bend.apply(x, curve, gain, bias, shape, dry, wet, rest)
 
 
 class Curve(Protocol):
@@ -118,7 +138,7 @@ class _Bend(torch.autograd.Function):
             found[2] = _total(back * x, gain) if by_gain else None
             found[3] = _total(back, offset) if by_offset else None
             if by_x:
-                back = back.mul_(gain)
+                back = back * gain if by_offset else back.mul_(gain)  # of mono sound back may be found[3]
                 found[0] = back if dry is None else back.addcmul_(grad, dry)
         return tuple(found)
 
@@ -180,27 +200,28 @@ class Soft:
 
 
 class DoubleSoft:
-    """(tanh(u - o) + tanh(u + o)) / 2, slope 1 / cosh(o)^2 at 0; shape is tanh(o)^2."""
+    """(tanh(u - o) + tanh(u + o)) / 2, slope 1 / cosh(o)^2 at 0; o = shape."""
 
     @staticmethod
     def value(u: Tensor, shape: Tensor) -> Tensor:
-        t = Tanh.value(u, None)
+        t, shape = Tanh.value(u, None), shape.tanh().square()
         below = (t * t).mul_(-shape).add_(1.0)
         return t.mul_(1.0 - shape).div_(below)
 
     @staticmethod
     def slope(grad: Tensor, v: Tensor, again: Callable[[], Tensor], shape: Tensor) -> Tensor:
-        square = Tanh.value(again(), None).square_()
+        square, shape = Tanh.value(again(), None).square_(), shape.tanh().square()
         spread = square * shape
         falling = square.neg_().add_(1.0).mul_(1.0 - shape)
         return falling.addcmul_(falling, spread).div_(spread.neg_().add_(1.0).square_()).mul_(grad)
 
     @staticmethod
     def by_shape(v: Tensor, again: Callable[[], Tensor], shape: Tensor) -> Tensor:
-        t = Tanh.value(again(), None)
+        t, step = Tanh.value(again(), None), shape.tanh()
         square = t.square()
-        below = (square * -shape).add_(1.0)
-        return t.mul_(square.sub_(1.0)).div_(below.square_())
+        below = (square * -step.square()).add_(1.0)
+        by_square = t.mul_(square.sub_(1.0)).div_(below.square_())
+        return by_square.mul_(2.0 * step * (1.0 - step.square()))
 
 
 class Cubic:
@@ -293,3 +314,32 @@ class Magnitude:
     @staticmethod
     def slope(grad: Tensor, v: Tensor, again: Callable[[], Tensor], shape: None) -> Tensor:
         return again().sign_().mul_(grad)
+
+
+class Blend:
+    """Tanh at shape 0, Cubic at 1, Hard at 2; between them a crossfade."""
+
+    @staticmethod
+    def _shares(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        soft, hard = (1.0 - shape).clamp(min=0.0), (shape - 1.0).clamp(min=0.0)
+        return soft, 1.0 - soft - hard, hard
+
+    @staticmethod
+    def value(u: Tensor, shape: Tensor) -> Tensor:
+        soft, cubic, hard = Blend._shares(shape)
+        y = Tanh.value(u.clone(), None).mul_(soft).addcmul_(Cubic.value(u.clone(), None), cubic)
+        return y.addcmul_(Hard.value(u, None), hard)
+
+    @staticmethod
+    def slope(grad: Tensor, v: Tensor, again: Callable[[], Tensor], shape: Tensor) -> Tensor:
+        soft, cubic, hard = Blend._shares(shape)
+        u = again()
+        slope = Tanh.slope(grad, Tanh.value(u.clone(), None), again, None).mul_(soft)
+        slope.addcmul_(Cubic.slope(grad, v, again, None), cubic)
+        return slope.addcmul_(Hard.slope(grad, u, again, None), hard)
+
+    @staticmethod
+    def by_shape(v: Tensor, again: Callable[[], Tensor], shape: Tensor) -> Tensor:
+        cubic = Cubic.value(again(), None)
+        below, above = cubic - Tanh.value(again(), None), Hard.value(again(), None) - cubic
+        return torch.where(shape < 1.0, below, above)

@@ -14,8 +14,11 @@ oversample  1 to 8: curves make harmonics without end, and those above Nyquist f
 returns     [B, C, T]
 
 Silence stays silence, whatever the bias, but what is lopsided makes a DC component out of sound and leaves it
-in; `levels.without_dc` takes it out. Gradients are exact almost everywhere. One pass for the curve and two
-around it, 4 bytes kept per sample; `oversample` times that, and the filters.
+in; `levels.without_dc` takes it out. Gradients are exact almost everywhere.
+
+Static knobs on a CPU with a C compiler: one pass forward and one back, which keeps nothing but x, within -139 dB
+of float64 however quiet the sound. Otherwise one pass for the curve and two around it, 4 bytes kept per sample.
+`oversample` times that, and the filters.
 """
 
 from __future__ import annotations
@@ -74,9 +77,8 @@ def double_soft_clip(
     gap  [B or 1, 1, 1]  o: (tanh(u - o) + tanh(u + o)) / 2, a step at +o and one at -o; 0 is tanh. The slope
                          at zero is 1 / cosh(o)^2, never quite flat
     """
-    shape = torch.tanh(gap).square()
     return bent(
-        x, bending.DoubleSoft, drive_db=drive_db, bias=bias, shape=shape, mix=mix, oversample=oversample
+        x, bending.DoubleSoft, drive_db=drive_db, bias=bias, shape=gap, mix=mix, oversample=oversample
     )
 
 
@@ -158,15 +160,9 @@ def parametric_clipper(x: Tensor, *, drive_db: Tensor, offset: Tensor, shape: Te
     sounds keep their level. Silence stays silence, but an
     offset makes a DC component out of any sound and leaves it in.
     """
-    gain = db_to_amplitude(drive_db)
-    return (_clip_curve(gain * x + offset, shape) - _clip_curve(offset, shape)) / gain
-
-
-def _clip_curve(u: Tensor, shape: Tensor) -> Tensor:
-    inside = u.clamp(-1.5, 1.5)
-    cubic = inside - (4.0 / 27.0) * inside * inside * inside
-    soft, hard = (1.0 - shape).clamp(min=0.0), (shape - 1.0).clamp(min=0.0)
-    return soft * torch.tanh(u) + (1.0 - soft - hard) * cubic + hard * u.clamp(-1.0, 1.0)
+    one = drive_db.new_ones(1, 1, 1)
+    knobs = {"drive_db": 0.0 * one, "ceiling_db": -drive_db, "mix": one, "bias": offset, "shape": shape}
+    return bent(x, bending.Blend, **knobs)
 
 
 class _Round(torch.autograd.Function):
