@@ -1,5 +1,7 @@
 """The page of an effect shows what the effect does."""
 
+import math
+
 import pytest
 import torch
 
@@ -46,6 +48,24 @@ def test_the_measured_static_curve_is_the_curve_of_the_compressor():
     page.draw_levels(ax, comp, {"a setting": controls})
     levels_db, out_db = line(ax)
     assert torch.allclose(out_db, comp.static_response(controls, levels_db)[0], atol=0.6)
+
+
+def test_the_burst_shows_the_echo_after_its_end_and_how_a_compressor_comes_back():
+    ax = axes()
+    page.draw_burst(ax, Echo(RATE), {"a setting": {}})
+    time_ms, level_db = line(ax)
+    after = level_db[(time_ms > 300.6) & (time_ms < 301.8)]
+    assert -28.0 < after.min() and after.max() < -22.0  # a tone at -6 dBFS, 20 dB down, beside one at -36
+    assert level_db[(time_ms - 310.0).abs().argmin()].item() == pytest.approx(-36.0, abs=1.0)
+    comp, ax = Compressor(RATE), axes()
+    knobs = {"threshold_db": -30.0, "ratio": 10.0, "attack_ms": 10.0, "release_ms": 80.0, "knee_db": 0.0}
+    controls = comp.from_unit(comp.spec.defaults())
+    controls |= {name: torch.full((1, 1, 1), value) for name, value in knobs.items()}
+    page.draw_burst(ax, comp, {"a setting": controls})
+    reduction_db = line(ax, "in")[1] - line(ax)[1]
+    one, other = (reduction_db[(time_ms - at).abs().argmin()].item() for at in (310.0, 390.0))
+    assert reduction_db[(time_ms < 99.0)].abs().max() < 0.01 and one > 12.0
+    assert other == pytest.approx(one / math.e, rel=0.03)
 
 
 def test_the_impulse_response_shows_the_echo_where_it_is():

@@ -31,6 +31,7 @@ FLOOR_DB = -100.0
 CLICK_AT_S, CLICK_DB, SECONDS_AFTER = 0.05, -6.0, 2.5
 SWEEP_S, SWEEP_DB = 3.0, -12.0
 TONE_HZ, TONE_S = 1_000.0, 1.0
+BURST_DB, BURST_S = (-36.0, -6.0), (0.1, 0.3, 0.7)  # soft and loud; when it rises, falls, ends
 LEVELS_DB = (-60.0, 6.0, 3.0)  # from, to, step
 MOST_ROWS = 34  # of the table of settings
 
@@ -40,18 +41,22 @@ def processor_page(processor: Processor, settings: Mapping[str, Tensor], title: 
     """What the effect does at some settings, z [1, P, 1] by name, four at most.
 
     The knobs; the spectrum of what a click leaves behind; the level of a tone out over its level in; what
-    follows a click over time; and the spectrogram of a sweep. Other inputs than the first hear silence, but
+    follows a click over time; how the level of a tone that jumps up and down is followed; and the spectrogram
+    of a sweep. Other inputs than the first hear silence, but
     a `key`, which hears the first.
     """
     figure = Figure(figsize=(15.0, 8.4), layout="constrained", dpi=110, facecolor="white")
     figure.suptitle(title or type(processor).__name__, fontsize=13, x=0.01, ha="left", color=INK)
     above, below = figure.subfigures(2, 1, height_ratios=[5.0, 3.2])
-    table, response, levels, impulse = above.subplots(1, 4, width_ratios=[1.25, 1.3, 1.0, 1.1])
+    grid = above.add_gridspec(2, 4, width_ratios=[1.25, 1.3, 1.0, 1.1])
+    table, response, levels = (above.add_subplot(grid[:, column]) for column in range(3))
+    impulse, burst = (above.add_subplot(grid[row, 3]) for row in range(2))
     controls = {name: processor.from_unit(z) for name, z in settings.items()}
     draw_table(table, processor, settings)
     draw_click_response(response, processor, controls)
     draw_levels(levels, processor, controls)
     draw_click(impulse, processor, controls)
+    draw_burst(burst, processor, controls)
     x = sweep(processor.sample_rate)
     heard = {"sweep": x[0], **{name: play(processor, x, knobs)[0] for name, knobs in controls.items()}}
     draw_spectrograms(below, heard, processor.sample_rate, difference=False)
@@ -144,6 +149,25 @@ def draw_click(axes: Axes, processor: Processor, controls: Mapping[str, Controls
     axes.set_ylim(FLOOR_DB, max(6.0, axes.get_ylim()[1]))
     axes.set_title("impulse response", fontsize=9, loc="left")
     finish(axes, "time after the click [ms]", "level [dB]")
+
+
+def draw_burst(axes: Axes, processor: Processor, controls: Mapping[str, Controls]) -> None:
+    """Level over time of a tone that jumps from soft to loud and back: attack, release, tails, tremolo."""
+    rate, (soft_db, loud_db), (rises_s, falls_s, ends_s) = processor.sample_rate, BURST_DB, BURST_S
+    seconds = torch.arange(int(ends_s * rate)) / rate
+    loud = (seconds >= rises_s) & (seconds < falls_s)
+    level_db = torch.where(loud, loud_db, soft_db)
+    x = 10.0 ** (level_db / 20.0) * torch.sin(2 * math.pi * TONE_HZ * seconds)
+    period = round(rate / TONE_HZ)
+    for color, (name, knobs) in zip((FAINT, *COLORS), ({"in": None} | dict(controls)).items(), strict=False):
+        y = x.view(1, 1, -1) if knobs is None else play(processor, x.view(1, 1, -1), knobs)
+        power = y[0].square().unfold(-1, period, period).mean(-1).amax(0)
+        out_db = 10.0 * torch.log10(2.0 * power.clamp(min=1e-12))
+        time_ms = 1e3 * (torch.arange(len(out_db)) + 0.5) * period / rate
+        axes.plot(time_ms, out_db.clamp(min=FLOOR_DB), color=color, label=name, linewidth=1.0)
+    axes.set_ylim(max(FLOOR_DB, soft_db - 30.0, axes.get_ylim()[0]), axes.get_ylim()[1])
+    axes.set_title("a tone of 1 kHz that jumps", fontsize=9, loc="left")
+    finish(axes, "time [ms]", "level [dBFS]")
 
 
 def sweep(sample_rate: int) -> Tensor:
