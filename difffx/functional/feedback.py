@@ -41,14 +41,17 @@ def feedback_reduction_db(
     shape = torch.broadcast_shapes(
         *(x.shape[:2] for x in (over_db, attack_pole, release_pole, ratio, knee_db))
     )
-    if compiled.serves(over_db, attack_pole, release_pole, ratio, knee_db):
-        knobs = (x.double().expand(*shape, 1) for x in (attack_pole, release_pole, ratio - 1.0, knee_db))
-        settings = torch.cat(list(knobs), 2).flatten(0, 1)
-        return feedback_reduction(over_db.expand(*shape, -1).flatten(0, 1), settings).view(*shape, -1)
-    heard = pad(over_db, (1, 0), value=-torch.inf)[..., :-1].double().expand(*shape, -1)
-    attack, release, gain, width = (
-        x.double().expand(*shape, 1) for x in (attack_pole, release_pole, ratio - 1.0, knee_db)
-    )
+    over_db = over_db.expand(*shape, -1)
+    knobs = [x.double().expand(*shape, 1) for x in (attack_pole, release_pole, ratio - 1.0, knee_db)]
+    if compiled.serves(over_db, *knobs):
+        return feedback_reduction(over_db.flatten(0, 1), torch.cat(knobs, 2).flatten(0, 1)).view(*shape, -1)
+    return _in_torch(over_db, *knobs)
+
+
+@torch.compiler.disable
+def _in_torch(over_db: Tensor, attack: Tensor, release: Tensor, gain: Tensor, width: Tensor) -> Tensor:
+    """over_db [B, 1, T], the others [B, 1, 1] -> [B, 1, T]; torch.compile would unroll the loops."""
+    heard = pad(over_db, (1, 0), value=-torch.inf)[..., :-1].double()
     with torch.no_grad():
         rows = [x.reshape(-1, x.shape[-1]) for x in (heard, attack, release, gain, width)]
         states = _solve(*rows).view(heard.shape)
