@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from difffx.functional import compiled, filters
+from difffx.functional import filters
 from difffx.functional.cascade import sosfilt
+from difffx.functional.compiled import svf as compiled_svf
 from difffx.functional.control import at_audio_rate
 
 BLOCK = 128
@@ -59,7 +60,8 @@ def svf(
 
     Static knobs: `sosfilt` with the section of that name in `filters`. Moving ones: the trapezoidal
     (zero-delay) state-variable filter with the knobs of each sample, which at rest is that section exactly
-    and which does not blow up when they jump. Cost and exactness: `low_and_band`.
+    and which does not blow up when they jump: in torch `low_and_band`, on the CPU, where a compiler is found
+    (`compiled`), that recursion itself, coefficients included.
     Simper, "Solving the continuous SVF equations using trapezoidal integration" (2013).
     """
     if kind not in SECTIONS:
@@ -71,7 +73,12 @@ def svf(
         knobs = (knob[..., 0] for knob in (frequency_hz, *gain, q))
         return sosfilt(x, SECTIONS[kind](*knobs, sample_rate))
     if gain_db is None:
+        if compiled_svf.serves(x, frequency_hz, q):
+            levels = (q.new_full((1, 1, 1), level) for level in LEVELS[kind])
+            return compiled_svf.moving_filter(x, sample_rate, "levels", frequency_hz, q, *levels)
         return _mixed(x, sample_rate, _curve(frequency_hz, x), _curve(q, x), *LEVELS[kind])
+    if compiled_svf.serves(x, frequency_hz, q, gain_db):
+        return compiled_svf.moving_filter(x, sample_rate, kind, frequency_hz, q, gain_db)
     return _with_gain(x, sample_rate, kind, *(_curve(knob, x) for knob in (frequency_hz, q, gain_db)))
 
 
@@ -97,6 +104,8 @@ def state_variable(
     if _static(frequency_hz, q, low, band, high):
         knobs = (knob[..., 0] for knob in (frequency_hz, q, low, band, high))
         return sosfilt(x, filters.state_variable(*knobs, sample_rate))
+    if compiled_svf.serves(x, frequency_hz, q, low, band, high):
+        return compiled_svf.moving_filter(x, sample_rate, "levels", frequency_hz, q, low, band, high)
     return _mixed(x, sample_rate, *(_curve(knob, x) for knob in (frequency_hz, q, low, band, high)))
 
 
@@ -114,6 +123,8 @@ def butterworth(x: Tensor, sample_rate: int, *, frequency_hz: Tensor, order: int
     if _static(frequency_hz):
         design = filters.butterworth_high_pass if high else filters.butterworth_low_pass
         return sosfilt(x, design(frequency_hz[:, 0, 0], order, sample_rate))
+    if compiled_svf.serves(x, frequency_hz):
+        return _moving_butterworth(x, sample_rate, frequency_hz, order, high)
     g = _warped(_curve(frequency_hz, x), sample_rate)
     y = x.double()
     if order % 2:
@@ -125,6 +136,18 @@ def butterworth(x: Tensor, sample_rate: int, *, frequency_hz: Tensor, order: int
     return y.to(x.dtype)
 
 
+def _moving_butterworth(x: Tensor, sample_rate: int, frequency_hz: Tensor, order: int, high: bool) -> Tensor:
+    """The same through the compiled filter; the section of first order is one of Q 1/2 at these levels."""
+    half, full, none = (frequency_hz.new_full((1, 1, 1), level) for level in (0.5, 1.0, 0.0))
+    ends = (none, full) if high else (full, none)
+    sections = [(half, half)] * (order % 2)
+    sections += [(frequency_hz.new_full((1, 1, 1), q), none) for q in filters.butterworth_qs(order)]
+    for q, band in sections:
+        knobs = frequency_hz, q, ends[0], band, ends[1]
+        x = compiled_svf.moving_filter(x, sample_rate, "levels", *knobs)
+    return x
+
+
 def low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """The two outputs of a state-variable filter of which all others are made; high-pass = x - k band - low.
 
@@ -134,10 +157,9 @@ def low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     returns   low, band, each [B, C, T] in float64, from silence; the band-pass is Q at its center
 
     Per sample, with memories s, r: band = s + g high, low = r + g band (the two hold at once and are solved),
-    then s = 2 band - s, r = 2 low - r. Exact in float64, and so are the gradients to all three. On the CPU,
-    where a compiler is found (`compiled`), that recursion itself runs. In pure torch T samples are cut into
-    blocks that run side by side, first from silence and from each unit memory, then, once a scan over the
-    blocks has told the memory each starts from, for good. A NaN spoils its own item only.
+    then s = 2 band - s, r = 2 low - r. Exact in float64, and so are the gradients to all three. T samples are
+    cut into blocks that run side by side, first from silence and from each unit memory, then, once a scan has
+    told the memory each block starts from, for good. A NaN spoils its own item only.
     """
     items, _, samples = x.shape
     g, k = (knob.double().expand(items, 1, samples) for knob in (g, k))
@@ -195,11 +217,6 @@ def _low_and_band(x: Tensor, g: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     The memories obey s' = p s - c r + c x, r' = c s + e r + c g x, with c = 2 g / (1 + g (g + k)). The
     adjoint recursion is the same one with c turned to -c, run from the end.
     """
-    if compiled.serves(x):
-        x, g, k = (y.contiguous() for y in (x, g, k))
-        low, band = torch.empty_like(x), torch.empty_like(x)
-        compiled.call("svf", *_sizes(x), x, g, k, low, band)
-        return low, band
     lanes, steps, k_lanes = (_to_lanes(y) for y in (x, g, k))
     matrix = _matrix(steps, k_lanes)
     lanes = lanes * matrix[1]
@@ -218,13 +235,6 @@ def _low_and_band_backward(
     grad_low: Tensor, grad_band: Tensor, x: Tensor, g: Tensor, k: Tensor, low: Tensor, band: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients to x [B, C, T], g and k [B, 1, T]."""
-    if compiled.serves(x):
-        tensors = [y.contiguous() for y in (grad_low, grad_band, x, g, k, low, band)]
-        by_x, by_g, by_k = (torch.empty_like(low) for _ in range(3))
-        compiled.call("svf_backward", *_sizes(x), *tensors, by_x, by_g, by_k)
-        if x.shape[1] == 1:
-            return by_x, by_g, by_k
-        return by_x, by_g.sum(1, keepdim=True), by_k.sum(1, keepdim=True)
     by_low, by_band, steps, k_lanes = (_to_lanes(y) for y in (grad_low, grad_band, g, k))
     p, c, e = _matrix(steps, k_lanes)
     first = torch.addcmul(by_band, steps, by_low).mul_(0.5 * (p + 1))
@@ -252,19 +262,6 @@ def _backward(ctx, grad_low: Tensor, grad_band: Tensor):
 
 
 _low_and_band.register_autograd(_backward, setup_context=_keep_for_backward)
-
-
-def _sizes(x: Tensor) -> tuple[int, ...]:
-    """What the C functions want to know, in their order.
-
-    With fewer rows than threads have lanes, rows are cut into segments. That takes a second pass, so it has
-    to make up for two.
-    """
-    items, channels, samples = x.shape
-    rows, wanted = items * channels, compiled.LANES * torch.get_num_threads()
-    segments = -(-wanted // rows) if 4 * rows <= wanted and samples >= 64 * compiled.BLOCK else 1
-    length = -(-samples // (segments * compiled.BLOCK)) * compiled.BLOCK
-    return rows, samples, channels, segments, length
 
 
 def _matrix(g: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:

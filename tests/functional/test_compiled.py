@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import ballistics, cascade, compiled, delays, dynamics, phaser, svf
+from difffx.functional import ballistics, cascade, compiled, delays, dynamics, phaser
 from difffx.functional.compiled import build
 from difffx.functional.delay_network import delay_network
 
@@ -318,19 +318,6 @@ def sweep(items: int, samples: int, seed: int = 0) -> Tensor:
     u = torch.rand(items, 1, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     slow = (0.5 - 0.5 * torch.cos(torch.linspace(0.0, 20.0, samples, dtype=torch.float64))) * u[..., :1]
     return torch.log(torch.tan(torch.pi * 0.0005 * 900.0 ** (0.9 * slow + 0.1 * u)))
-
-
-@needs_compiler
-@pytest.mark.parametrize("threads", [1, 3], indirect=True)
-@pytest.mark.parametrize("shape", [(1, 1, 3000), (3, 2, 1001), (5, 1, 64), (2, 1, 1)], ids=str)
-def test_a_moving_state_variable_filter_agrees_in_both_outputs_and_all_gradients(shape, threads, tiers_agree):
-    x, g, k = noise(*shape), sweep(shape[0], shape[2]).exp(), noise(shape[0], 1, shape[2], seed=2).exp()
-
-    def run(x, g, k):
-        return torch.cat(svf.low_and_band(x, g, k), 1)
-
-    tiers_agree(run, x, g, k)
-    tiers_agree(run, x, g[:1], k[..., :1])
 
 
 @needs_compiler

@@ -1,28 +1,52 @@
-/* The state-variable filter whose knobs change with every sample, and its reverse pass, four rows at a time.
+/* The state-variable filter whose knobs change with every sample, forward and back, four rows at a time.
 
 With memories s and r, of each sample x and its g and k:
     band = (s + g (x - r)) / (1 + g (g + k)),  low = r + g band,  s' = 2 band - s,  r' = 2 low - r
-The reverse pass runs from the end: gradients of band and low, each with twice that of its memory added, go
-through the transpose of the same step. Few rows are cut into segments. A first pass runs them all from silence
-and from each unit memory, which tells where every segment of the second pass starts. */
+and what is heard is a sum of x, band and low, each at a level that the knobs tell. The way back runs every block
+again from its first memories, then from the end: gradients of band and low, each with twice that of its memory
+added, go through the transpose of the same step. Few rows are cut into segments. A first pass runs them all from
+silence and from each unit memory, which tells where every segment of the second pass starts. */
 
-#include "lanes.h"
+#include "angles.h"
 
 enum { MEMORIES = 2, COPIES = 3 }; /* the sound, and two unit memories without it */
+enum { LEVELS, PEAK, LOW_SHELF, HIGH_SHELF };
+enum { HZ, Q, GAIN, LOW = GAIN, BAND, HIGH, KNOBS };
+
+#define HIGHEST 0.49
+#define PI 3.141592653589793
+#define ALL(n) for (int n = 0; n < BLOCK; n++)
+
+struct knob {
+    const void *values; /* [items, samples], or [items] in double precision */
+    int64_t type;       /* 4 or 8 of a curve, 1 of one value */
+    void *grad;         /* [rows, samples], or [rows * segments], sums; null: not wanted */
+};
 
 struct job {
-    int64_t rows, samples, sharing, segments, length, blocks, backward;
-    const double *g, *k;                /* [rows / sharing, samples] */
-    const double *x;                    /* [rows, samples], as all that follow */
-    double *low, *band;                 /* the outputs; in the reverse pass they are read */
-    const double *grad_low, *grad_band;
-    double *grad_x, *grad_g, *grad_k;
-    double *starts;                     /* [rows * segments, MEMORIES]; null: silence */
-    double *ends;                       /* [rows * segments, COPIES * MEMORIES]; not null: the first pass */
+    int64_t rows, samples, channels, segments, length, blocks, type, kind, backward;
+    double sample_rate;
+    const void *x, *grad;      /* [rows, samples], as those that follow */
+    void *y, *grad_x;          /* grad_x null: not wanted */
+    struct knob knobs[KNOBS];
+    double *kept;              /* [groups, blocks, MEMORIES, LANES], before each block; may be null */
+    double *starts;            /* [rows * segments, MEMORIES]; null: silence */
+    double *ends;              /* [rows * segments, COPIES * MEMORIES]; not null: the first pass */
 };
 
 struct place {
     struct lane sound[LANES], knobs[LANES];
+    int64_t items[LANES];
+};
+
+/* What each sample of a block makes of the knobs. */
+struct block {
+    vec knobs[KNOBS][BLOCK];
+    vec tangent[BLOCK], by_hz[BLOCK];       /* tan(pi hz / sample_rate) and its slope */
+    vec damping[BLOCK];                     /* 1 / q */
+    vec root[BLOCK], corner[BLOCK];         /* of the gain: 10^(gain / 40), and what moves a shelf */
+    vec g[BLOCK], k[BLOCK], share[BLOCK];   /* share: 1 / (1 + g (g + k)) */
+    vec of_x[BLOCK], of_band[BLOCK], of_low[BLOCK];
 };
 
 static struct place place_of(const struct job *job, int64_t group) {
@@ -31,8 +55,9 @@ static struct place place_of(const struct job *job, int64_t group) {
         int64_t v = group * LANES + l, row = v / job->segments, start = v % job->segments * job->length;
         int64_t left = job->samples - start;
         int there = row < job->rows && left > 0;
+        place.items[l] = there ? row / job->channels : -1;
         place.sound[l].first = there ? row * job->samples + start : 0;
-        place.knobs[l].first = there ? row / job->sharing * job->samples + start : 0;
+        place.knobs[l].first = there ? row / job->channels * job->samples + start : 0;
         place.sound[l].count = place.knobs[l].count = !there ? 0 : left < job->length ? left : job->length;
     }
     return place;
@@ -50,6 +75,67 @@ static void hand_out(const struct job *job, int64_t group, const vec *states) {
     for (int l = 0; l < LANES; l++)
         for (int64_t i = 0, v = group * LANES + l; v < job->rows * job->segments && i < n; i++)
             job->ends[v * n + i] = states[i][l];
+}
+
+/* Knobs beyond the end of a row stand at 1, which no kind minds. */
+static void turn_knob(const struct knob *knob, vec *to, const struct place *place, int64_t at) {
+    if (knob->type == 1) {
+        vec value = splat(1.0);
+        for (int l = 0; l < LANES; l++)
+            if (place->items[l] >= 0) value[l] = ((const double *)knob->values)[place->items[l]];
+        ALL(n) to[n] = value;
+        return;
+    }
+    load_block(to, knob->values, knob->type, place->knobs, at);
+    for (int l = 0; l < LANES; l++)
+        for (int64_t n = valid_at(place->knobs + l, at); n < BLOCK; n++) to[n][l] = 1.0;
+}
+
+/* What stands still is worked out with the first block only. */
+static void turn_knobs(struct block *b, const struct job *job, const struct place *place, int64_t at, int first) {
+    int fresh[KNOBS];
+    for (int i = 0; i < KNOBS; i++) {
+        fresh[i] = job->knobs[i].values && (first || job->knobs[i].type != 1);
+        if (fresh[i]) turn_knob(job->knobs + i, b->knobs[i], place, at);
+    }
+    const double limit = HIGHEST * job->sample_rate, turn = 0.5 / job->sample_rate;
+    if (fresh[HZ]) ALL(n) {
+        vec hz = b->knobs[HZ][n], sine, cosine;
+        sine_cosine(smaller(splat(limit), hz) * turn, &sine, &cosine);
+        b->tangent[n] = sine / cosine;
+        b->by_hz[n] = (vec)((mask)((1.0 + b->tangent[n] * b->tangent[n]) * (PI / job->sample_rate)) & (mask)(hz <= limit));
+    }
+    if (fresh[Q]) ALL(n) b->damping[n] = 1.0 / b->knobs[Q][n];
+    if (job->kind != LEVELS && fresh[GAIN]) ALL(n) {
+        const double octaves = job->kind == PEAK ? 0.08304820237218406 : 0.04152410118609203; /* log2(10) / 40 or 80 */
+        vec up = exp2_of(b->knobs[GAIN][n] * octaves);
+        b->root[n] = job->kind == PEAK ? up : up * up;
+        b->corner[n] = job->kind == HIGH_SHELF ? up : 1.0 / up;
+    }
+    if (!first && !(fresh[HZ] | fresh[Q] | fresh[GAIN] | fresh[BAND] | fresh[HIGH])) return;
+    ALL(n) {
+        vec k = b->damping[n], root = b->root[n];
+        b->g[n] = b->tangent[n];
+        b->k[n] = k;
+        if (job->kind == LEVELS) {
+            vec high = b->knobs[HIGH][n];
+            b->of_x[n] = high;
+            b->of_band[n] = k * (b->knobs[BAND][n] - high);
+            b->of_low[n] = b->knobs[LOW][n] - high;
+        } else if (job->kind == PEAK) {
+            b->k[n] = k * b->corner[n];
+            b->of_x[n] = splat(1.0);
+            b->of_band[n] = k * (root - b->corner[n]);
+            b->of_low[n] = splat(0.0);
+        } else {
+            vec power = (root - 1.0) * (root + 1.0);
+            b->g[n] *= b->corner[n];
+            b->of_x[n] = job->kind == LOW_SHELF ? splat(1.0) : root * root;
+            b->of_band[n] = k * (job->kind == LOW_SHELF ? root - 1.0 : root * (1.0 - root));
+            b->of_low[n] = job->kind == LOW_SHELF ? power : -power;
+        }
+    }
+    ALL(n) b->share[n] = 1.0 / (1.0 + b->g[n] * (b->g[n] + b->k[n]));
 }
 
 /* One sample: memories [2] on, band and low out. */
@@ -73,67 +159,106 @@ INLINE void step_back(vec *memories, vec band, vec low, vec g, vec share, vec *b
 static void forward_group(void *argument, int64_t group) {
     struct job *job = argument;
     struct place place = place_of(job, group);
-    vec x[BLOCK], g[BLOCK], k[BLOCK], states[COPIES * MEMORIES], band, low;
+    struct block now;
+    vec x[BLOCK], states[COPIES * MEMORIES], band, low;
     take_starts(job, group, states);
     for (int64_t b = 0; b < job->blocks; b++) {
-        load_block(x, job->x, 8, place.sound, b * BLOCK);
-        load_block(g, job->g, 8, place.knobs, b * BLOCK);
-        load_block(k, job->k, 8, place.knobs, b * BLOCK);
-        for (int n = 0; n < BLOCK; n++) k[n] = 1.0 / (1.0 + g[n] * (g[n] + k[n]));
+        load_block(x, job->x, job->type, place.sound, b * BLOCK);
+        turn_knobs(&now, job, &place, b * BLOCK, b == 0);
         if (job->ends) {
-            for (int n = 0; n < BLOCK; n++) {
-                step(states, x[n], g[n], k[n], &band, &low);
-                step(states + 2, splat(0.0), g[n], k[n], &band, &low);
-                step(states + 4, splat(0.0), g[n], k[n], &band, &low);
+            ALL(n) {
+                step(states, x[n], now.g[n], now.share[n], &band, &low);
+                step(states + 2, splat(0.0), now.g[n], now.share[n], &band, &low);
+                step(states + 4, splat(0.0), now.g[n], now.share[n], &band, &low);
             }
-        } else {
-            for (int n = 0; n < BLOCK; n++) {
-                step(states, x[n], g[n], k[n], &band, &low);
-                x[n] = band;
-                k[n] = low;
-            }
-            store_block(x, job->band, 8, place.sound, b * BLOCK);
-            store_block(k, job->low, 8, place.sound, b * BLOCK);
+            continue;
         }
+        if (job->kept)
+            memcpy(job->kept + (group * job->blocks + b) * MEMORIES * LANES, states, MEMORIES * sizeof *states);
+        ALL(n) {
+            step(states, x[n], now.g[n], now.share[n], &band, &low);
+            x[n] = now.of_x[n] * x[n] + now.of_band[n] * band + now.of_low[n] * low;
+        }
+        store_block(x, job->y, job->type, place.sound, b * BLOCK);
     }
     if (job->ends) hand_out(job, group, states);
+}
+
+/* Gradients of what a block makes of the knobs -> those of the knobs, in `to`. */
+static void knobs_back(const struct block *b, int64_t kind, const vec *by_g, const vec *by_k, const vec *by_x,
+                       const vec *by_band, const vec *by_low, vec to[KNOBS][BLOCK]) {
+    const double neper = 0.05756462732485115; /* ln(10) / 40, of the root by the gain */
+    ALL(n) {
+        vec root = b->root[n], corner = b->corner[n], k = b->damping[n], by_tangent = by_g[n], by_damping = by_k[n];
+        if (kind == LEVELS) {
+            to[LOW][n] = by_low[n];
+            to[BAND][n] = k * by_band[n];
+            to[HIGH][n] = by_x[n] - to[BAND][n] - by_low[n];
+            by_damping += by_band[n] * (b->knobs[BAND][n] - b->knobs[HIGH][n]);
+        } else if (kind == PEAK) {
+            to[GAIN][n] = neper * (by_band[n] * k * (root + corner) - by_k[n] * b->k[n]);
+            by_damping = by_k[n] * corner + by_band[n] * (root - corner);
+        } else if (kind == LOW_SHELF) {
+            to[GAIN][n] = neper * (root * (by_band[n] * k + 2.0 * root * by_low[n]) - 0.5 * by_g[n] * b->g[n]);
+            by_damping += by_band[n] * (root - 1.0);
+            by_tangent *= corner;
+        } else {
+            vec by_root = 2.0 * root * (by_x[n] - by_low[n]) + k * (1.0 - 2.0 * root) * by_band[n];
+            to[GAIN][n] = neper * (root * by_root + 0.5 * by_g[n] * b->g[n]);
+            by_damping += by_band[n] * root * (1.0 - root);
+            by_tangent *= corner;
+        }
+        to[HZ][n] = by_tangent * b->by_hz[n];
+        to[Q][n] = -by_damping * k * k;
+    }
 }
 
 static void backward_group(void *argument, int64_t group) {
     struct job *job = argument;
     struct place place = place_of(job, group);
-    vec g[BLOCK], k[BLOCK], grad_band[BLOCK], grad_low[BLOCK], x[BLOCK], band[BLOCK], low[BLOCK];
-    vec states[COPIES * MEMORIES], by_band, by_low;
+    struct block now;
+    vec x[BLOCK], grad[BLOCK], band[BLOCK], low[BLOCK], by_g[BLOCK], by_k[BLOCK], by_knobs[KNOBS][BLOCK];
+    vec states[COPIES * MEMORIES], forward[MEMORIES], sums[KNOBS] = {{0}}, by_band, by_low;
     take_starts(job, group, states);
     for (int64_t b = job->blocks - 1; b >= 0; b--) {
-        load_block(g, job->g, 8, place.knobs, b * BLOCK);
-        load_block(k, job->k, 8, place.knobs, b * BLOCK);
-        load_block(grad_band, job->grad_band, 8, place.sound, b * BLOCK);
-        load_block(grad_low, job->grad_low, 8, place.sound, b * BLOCK);
+        load_block(grad, job->grad, job->type, place.sound, b * BLOCK);
+        turn_knobs(&now, job, &place, b * BLOCK, b == job->blocks - 1);
         if (job->ends) {
             for (int n = BLOCK - 1; n >= 0; n--) {
-                vec share = 1.0 / (1.0 + g[n] * (g[n] + k[n])), none = splat(0.0);
-                step_back(states, grad_band[n], grad_low[n], g[n], share, &by_band, &by_low);
-                step_back(states + 2, none, none, g[n], share, &by_band, &by_low);
-                step_back(states + 4, none, none, g[n], share, &by_band, &by_low);
+                const vec none = splat(0.0), g = now.g[n], share = now.share[n];
+                step_back(states, now.of_band[n] * grad[n], now.of_low[n] * grad[n], g, share, &by_band, &by_low);
+                step_back(states + 2, none, none, g, share, &by_band, &by_low);
+                step_back(states + 4, none, none, g, share, &by_band, &by_low);
             }
             continue;
         }
-        load_block(x, job->x, 8, place.sound, b * BLOCK);
-        load_block(band, job->band, 8, place.sound, b * BLOCK);
-        load_block(low, job->low, 8, place.sound, b * BLOCK);
+        load_block(x, job->x, job->type, place.sound, b * BLOCK);
+        memcpy(forward, job->kept + (group * job->blocks + b) * MEMORIES * LANES, sizeof forward);
+        ALL(n) step(forward, x[n], now.g[n], now.share[n], band + n, low + n);
         for (int n = BLOCK - 1; n >= 0; n--) {
-            vec share = 1.0 / (1.0 + g[n] * (g[n] + k[n])), high = x[n] - k[n] * band[n] - low[n];
-            step_back(states, grad_band[n], grad_low[n], g[n], share, &by_band, &by_low);
-            x[n] = g[n] * by_band;
-            g[n] = by_band * high + by_low * band[n];
-            k[n] = -x[n] * band[n];
+            vec high = x[n] - now.k[n] * band[n] - low[n];
+            step_back(states, now.of_band[n] * grad[n], now.of_low[n] * grad[n], now.g[n], now.share[n], &by_band, &by_low);
+            by_g[n] = by_band * high + by_low * band[n];
+            by_k[n] = -now.g[n] * by_band * band[n];
+            vec by_x = now.g[n] * by_band + now.of_x[n] * grad[n];
+            band[n] *= grad[n];
+            low[n] *= grad[n];
+            grad[n] *= x[n];
+            x[n] = by_x;
         }
-        store_block(x, job->grad_x, 8, place.sound, b * BLOCK);
-        store_block(g, job->grad_g, 8, place.sound, b * BLOCK);
-        store_block(k, job->grad_k, 8, place.sound, b * BLOCK);
+        if (job->grad_x) store_block(x, job->grad_x, job->type, place.sound, b * BLOCK);
+        knobs_back(&now, job->kind, by_g, by_k, grad, band, low, by_knobs);
+        for (int i = 0; i < KNOBS; i++) {
+            const struct knob *knob = job->knobs + i;
+            if (!knob->grad) continue;
+            if (knob->type == 1) ALL(n) sums[i] += by_knobs[i][n];
+            else store_block(by_knobs[i], knob->grad, knob->type, place.sound, b * BLOCK);
+        }
     }
     if (job->ends) hand_out(job, group, states);
+    for (int i = 0; i < KNOBS && !job->ends; i++)
+        for (int64_t l = 0, v = group * LANES; l < LANES && v + l < job->rows * job->segments; l++)
+            if (job->knobs[i].grad && job->knobs[i].type == 1) ((double *)job->knobs[i].grad)[v + l] = sums[i][l];
 }
 
 /* From where every segment of a row ends up when it starts from silence to where it really starts. */
@@ -149,7 +274,6 @@ static void carry_over(struct job *job, int64_t row) {
 
 static int run_job(struct job *job, void (*task)(void *, int64_t), int64_t threads) {
     int64_t lanes = job->rows * job->segments, groups = (lanes + LANES - 1) / LANES;
-    job->blocks = (job->length + BLOCK - 1) / BLOCK;
     threads = threads_for(job->rows * job->samples, threads);
     double *memory = NULL;
     if (job->segments > 1) {
@@ -166,24 +290,28 @@ static int run_job(struct job *job, void (*task)(void *, int64_t), int64_t threa
     return 0;
 }
 
-/* x [rows, samples], g and k [rows / sharing, samples] -> low, band [rows, samples].
+/* x [rows, samples] and knobs of items of so many `channels`, see `struct knob`; `types` has a byte for each.
 
 A segment is `length` samples, a multiple of BLOCK if there is more than one. Returns 0, or 1 if out of memory. */
-int difffx_svf(int64_t rows, int64_t samples, int64_t sharing, int64_t segments, int64_t length, const double *x,
-               const double *g, const double *k, double *low, double *band, int64_t threads) {
-    struct job job = {.rows = rows, .samples = samples, .sharing = sharing, .segments = segments, .length = length,
-                      .x = x, .g = g, .k = k, .low = low, .band = band};
+#define SIZES                                                                                                 \
+    int64_t rows, int64_t samples, int64_t channels, int64_t segments, int64_t length, int64_t type, int64_t kind, \
+        int64_t types, double sample_rate, const void *x, const void *hz, const void *q, const void *first,      \
+        const void *second, const void *third
+#define SIZED                                                                                                    \
+    .rows = rows, .samples = samples, .channels = channels, .segments = segments, .length = length,              \
+    .blocks = (length + BLOCK - 1) / BLOCK, .type = type, .kind = kind, .sample_rate = sample_rate, .x = x,      \
+    .knobs = {{hz, types & 15}, {q, types >> 8 & 15}, {first, types >> 16 & 15}, {second, types >> 24 & 15},     \
+              {third, types >> 32 & 15}}
+
+int difffx_moving_filter(SIZES, void *y, double *kept, int64_t threads) {
+    struct job job = {SIZED, .y = y, .kept = kept};
     return run_job(&job, forward_group, threads);
 }
 
-/* Gradients to x, g and k, each [rows, samples]: those to g and k are still to be added up over the rows that share. */
-int difffx_svf_backward(int64_t rows, int64_t samples, int64_t sharing, int64_t segments, int64_t length,
-                        const double *grad_low, const double *grad_band, const double *x, const double *g,
-                        const double *k, const double *low, const double *band, double *grad_x, double *grad_g,
-                        double *grad_k, int64_t threads) {
-    struct job job = {.rows = rows, .samples = samples, .sharing = sharing, .segments = segments, .length = length,
-                      .backward = 1, .x = x, .g = g, .k = k, .low = (double *)low, .band = (double *)band,
-                      .grad_low = grad_low, .grad_band = grad_band, .grad_x = grad_x, .grad_g = grad_g,
-                      .grad_k = grad_k};
+int difffx_moving_filter_backward(SIZES, const void *grad, double *kept, void *grad_x, void *grad_hz, void *grad_q,
+                                  void *grad_first, void *grad_second, void *grad_third, int64_t threads) {
+    struct job job = {SIZED, .backward = 1, .grad = grad, .kept = kept, .grad_x = grad_x};
+    void *grads[KNOBS] = {grad_hz, grad_q, grad_first, grad_second, grad_third};
+    for (int i = 0; i < KNOBS; i++) job.knobs[i].grad = grads[i];
     return run_job(&job, backward_group, threads);
 }

@@ -1,0 +1,190 @@
+"""A state-variable filter whose knobs move, as one recursion forward and one back, coefficients included.
+
+The definitions stand in `difffx.functional.svf`. For the way back the inputs are kept and the memories before
+every block, half a byte per sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from difffx.functional import compiled
+from difffx.functional.control import at_audio_rate
+
+KINDS = ("levels", "peak", "low_shelf", "high_shelf")
+"""`levels`: low-pass, band-pass and high-pass, each at its own; in the order of svf.c."""
+
+
+def serves(x: Tensor, *knobs: Tensor) -> bool:
+    """Whether a kernel can take x [B, C, T] and knobs [B or 1, 1, F]."""
+    return (
+        x.ndim == 3
+        and all(k.ndim == 3 and k.shape[0] in (1, x.shape[0]) and k.shape[1] == 1 for k in knobs)
+        and compiled.serves(x, *knobs)
+    )
+
+
+def moving_filter(x: Tensor, sample_rate: int, kind: str, *knobs: Tensor) -> Tensor:
+    """x [B, C, T] filtered; knobs [B or 1, 1, F]: frequency in Hz, Q, then the gain in dB or three levels.
+
+    A curve of as many points as x has samples is taken as it is, float32 or float64; others are drawn first.
+    """
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *knobs))
+    hz, q, *rest = (_ready(x, knob) for knob in knobs)
+    rest += [None] * (3 - len(rest))
+    return _moving_filter(x, hz, q, *rest, KINDS.index(kind), float(sample_rate), keep)[0]
+
+
+def _ready(x: Tensor, knob: Tensor) -> Tensor:
+    """[B, 1, T], or [B, 1, 1] in float64."""
+    if knob.shape[-1] != x.shape[-1] or knob.shape[-1] == 1:
+        knob = at_audio_rate(knob.double(), x.shape[-1])
+    return knob.expand(x.shape[0], 1, -1)
+
+
+@torch.library.custom_op("difffx::moving_filter", mutates_args=())
+def _moving_filter(
+    x: Tensor,
+    hz: Tensor,
+    q: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    third: Tensor | None,
+    kind: int,
+    sample_rate: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """The sound and, if to be kept, memories before every block."""
+    x, knobs = x.contiguous(), _contiguous(hz, q, first, second, third)
+    y, kept = torch.empty_like(x), _memories(x, keep)
+    sizes = *_sizes(x), kind, _types(x, knobs), sample_rate
+    compiled.call("moving_filter", *sizes, x, *knobs, y, kept if keep else None)
+    return y, kept
+
+
+@_moving_filter.register_fake
+def _(
+    x: Tensor,
+    hz: Tensor,
+    q: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    third: Tensor | None,
+    kind: int,
+    sample_rate: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), _memories(x, keep)
+
+
+@torch.library.custom_op("difffx::moving_filter_backward", mutates_args=())
+def _moving_filter_backward(
+    grad: Tensor,
+    x: Tensor,
+    hz: Tensor,
+    q: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    third: Tensor | None,
+    kept: Tensor,
+    kind: int,
+    sample_rate: float,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients to x and the knobs, of no elements if not wanted.
+
+    To a curve [B, C, T], to a static knob [B, C, N] for N segments of each row: both are still to be summed.
+    """
+    grad, x, knobs = grad.contiguous(), x.contiguous(), _contiguous(hz, q, first, second, third)
+    grads = _gradients(x, knobs, wanted)
+    to = (g if w else None for g, w in zip(grads, wanted, strict=True))
+    sizes = *_sizes(x), kind, _types(x, knobs), sample_rate
+    compiled.call("moving_filter_backward", *sizes, x, *knobs, grad, kept, *to)
+    return grads
+
+
+@_moving_filter_backward.register_fake
+def _(
+    grad: Tensor,
+    x: Tensor,
+    hz: Tensor,
+    q: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    third: Tensor | None,
+    kept: Tensor,
+    kind: int,
+    sample_rate: float,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _gradients(x, [hz, q, first, second, third], wanted)
+
+
+def _keep(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:6], output[1])
+    ctx.kind, ctx.sample_rate, _ = inputs[6:]
+    ctx.set_materialize_grads(False)
+
+
+def _back(ctx, grad: Tensor | None, _):
+    if grad is None:
+        return 9 * (None,)
+    tensors, wanted = ctx.saved_tensors, list(ctx.needs_input_grad[:6])
+    by_x, *grads = _moving_filter_backward(grad, *tensors, ctx.kind, ctx.sample_rate, wanted)
+    sums = [
+        by.sum_to_size(knob.shape) if want else None
+        for by, knob, want in zip(grads, tensors[1:6], wanted[1:], strict=True)
+    ]
+    return by_x if wanted[0] else None, *sums, None, None, None
+
+
+_moving_filter.register_autograd(_back, setup_context=_keep)
+
+
+def _contiguous(*knobs: Tensor | None) -> list[Tensor | None]:
+    return [None if knob is None else knob.contiguous() for knob in knobs]
+
+
+def _segments(x: Tensor) -> tuple[int, int]:
+    """How many segments a row is cut into and how long they are.
+
+    With fewer rows than threads have lanes, rows are cut. That takes a second pass, so it has to make up for
+    two.
+    """
+    samples, rows = x.shape[2], x.shape[0] * x.shape[1]
+    wanted = compiled.LANES * torch.get_num_threads()
+    segments = -(-wanted // rows) if 4 * rows <= wanted and samples >= 64 * compiled.BLOCK else 1
+    return segments, -(-samples // (segments * compiled.BLOCK)) * compiled.BLOCK
+
+
+def _sizes(x: Tensor) -> tuple[int, ...]:
+    """What the C functions want to know first, in their order."""
+    items, channels, samples = x.shape
+    return items * channels, samples, channels, *_segments(x), x.element_size()
+
+
+def _types(x: Tensor, knobs: list[Tensor | None]) -> int:
+    """A byte for each knob, see `struct knob` in svf.c."""
+    kinds = (0 if k is None else 1 if k.shape[-1] == 1 else k.element_size() for k in knobs)
+    return sum(kind << 8 * i for i, kind in enumerate(kinds))
+
+
+def _memories(x: Tensor, keep: bool) -> Tensor:
+    """Room for two values of every row, or segment of it, at the start of every block."""
+    segments, length = _segments(x)
+    groups = -(-x.shape[0] * x.shape[1] * segments // compiled.LANES)
+    values = length // compiled.BLOCK * 2 * compiled.LANES if keep else 0
+    return x.new_empty(groups, values, dtype=torch.float64)
+
+
+def _gradients(x: Tensor, knobs: list[Tensor | None], wanted: list[bool]) -> tuple[Tensor, ...]:
+    items, channels, _ = x.shape
+    rooms = [x.new_empty(x.shape if wanted[0] else 0)]
+    for knob, want in zip(knobs, wanted[1:], strict=True):
+        if not want:
+            rooms.append(x.new_empty(0))
+        else:
+            last = _segments(x)[0] if knob.shape[-1] == 1 else knob.shape[-1]
+            rooms.append(knob.new_empty(items, channels, last))
+    return tuple(rooms)

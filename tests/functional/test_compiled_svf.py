@@ -1,0 +1,152 @@
+"""Compiled filters whose knobs move, against their definition in torch: sound and all gradients."""
+
+import pytest
+import torch
+
+from difffx.functional import compiled, svf
+
+pytestmark = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
+RATE = 44_100
+SIZES = pytest.mark.parametrize(
+    "size", [(1, 1, 9000), (3, 2, 1001), (8, 1, 2100), (5, 1, 64), (2, 2, 3)], ids=str
+)
+EVERY = pytest.mark.parametrize("kind", svf.SECTIONS)
+RANGES = {"frequency_hz": (20.0, 23_000.0), "q": (0.1, 20.0), "gain_db": (-24.0, 24.0)}
+LEVELS = {"low": (-1.0, 1.0), "band": (-1.0, 1.0), "high": (-1.0, 1.0)}
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def curves(ranges, items, frames, seed=1):
+    """{knob: [B, 1, F]}, anew at every frame; what is above 0.49 of the sample rate is held there."""
+    u = torch.rand(
+        len(ranges), items, 1, frames, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    return {
+        name: low + (high - low) * v**3 if name == "frequency_hz" else low + (high - low) * v
+        for (name, (low, high)), v in zip(ranges.items(), u, strict=True)
+    }
+
+
+def knobs_of(kind, items, frames):
+    knobs = curves(RANGES, items, frames)
+    if kind in svf.LEVELS:
+        del knobs["gain_db"]
+    return knobs
+
+
+def named(kind, knobs):
+    """The filter as a function of tensors in order, for `tiers_agree`."""
+    return lambda x, *values: svf.svf(x, RATE, kind=kind, **dict(zip(knobs, values, strict=True)))
+
+
+@EVERY
+@SIZES
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+def test_knobs_that_jump_with_every_sample_agree_in_sound_and_all_gradients(kind, size, threads, tiers_agree):
+    knobs = knobs_of(kind, size[0], size[2])
+    tiers_agree(named(kind, knobs), noise(*size), *knobs.values())
+
+
+@EVERY
+@pytest.mark.parametrize("size", [(1, 1, 9000), (3, 2, 501)], ids=str)
+def test_one_knob_that_moves_among_others_that_stand_still_agrees(kind, size, tiers_agree):
+    for moving in knobs_of(kind, 1, 1):
+        for frames in (5, size[2]):
+            knobs = knobs_of(kind, size[0], 1)
+            knobs[moving] = knobs_of(kind, size[0], frames)[moving]
+            tiers_agree(named(kind, knobs), noise(*size), *knobs.values())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3], indirect=True)
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_long_rows_in_segments_agree_when_their_memory_is_long(rows, threads, tiers_agree):
+    knobs = curves({"frequency_hz": (20.0, 60.0), "q": (50.0, 100.0)}, rows, 9)
+    tiers_agree(named("band_pass", knobs), noise(rows, 1, 30_000), *knobs.values())
+
+
+@pytest.mark.parametrize("moving", ["frequency_hz", "q", *LEVELS])
+def test_levels_of_their_own_agree(moving, tiers_agree):
+    knobs = curves({"frequency_hz": RANGES["frequency_hz"], "q": RANGES["q"], **LEVELS}, 3, 1)
+    knobs[moving] = curves({moving: {**RANGES, **LEVELS}[moving]}, 3, 700)[moving]
+
+    def run(x, *values):
+        return svf.state_variable(x, RATE, **dict(zip(knobs, values, strict=True)))
+
+    tiers_agree(run, noise(3, 2, 700), *knobs.values())
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+@pytest.mark.parametrize("high", [False, True])
+def test_butterworth_filters_agree(order, high, tiers_agree):
+    hz = curves({"frequency_hz": RANGES["frequency_hz"]}, 2, 40)["frequency_hz"]
+    run = lambda x, hz: svf.butterworth(x, RATE, frequency_hz=hz, order=order, high=high)  # noqa: E731
+    tiers_agree(run, noise(2, 2, 3000), hz)
+
+
+@EVERY
+def test_curves_of_all_items_and_single_precision_agree(kind, tiers_agree):
+    knobs = knobs_of(kind, 1, 900)
+    tiers_agree(named(kind, knobs), noise(3, 2, 900), *knobs.values())
+    coarse = {name: value.float() for name, value in knobs_of(kind, 3, 900).items()}
+    tiers_agree(named(kind, coarse), noise(3, 1, 900).float(), *coarse.values(), rtol=2e-5)
+
+
+@pytest.mark.parametrize("wanted", ["x", "frequency_hz", "q", "gain_db"])
+def test_one_gradient_without_the_others_is_the_same(wanted):
+    knobs = {"x": noise(2, 2, 800), **knobs_of("peak", 2, 800)}
+    knobs["q"] = knobs["q"][..., :1]
+    weight = noise(2, 2, 800, seed=3)
+
+    def run(**inputs):
+        return svf.svf(inputs.pop("x"), RATE, kind="peak", **inputs)
+
+    leaves = {name: value.clone().requires_grad_() for name, value in knobs.items()}
+    every = dict(zip(leaves, torch.autograd.grad(run(**leaves), [*leaves.values()], weight), strict=True))
+    alone = knobs | {wanted: leaves[wanted]}
+    assert torch.equal(torch.autograd.grad(run(**alone), leaves[wanted], weight)[0], every[wanted])
+
+
+@pytest.mark.parametrize("broken", ["x", "frequency_hz", "q", "gain_db"])
+@pytest.mark.parametrize("frames", [1, 900])
+def test_a_broken_item_leaves_the_others_alone(broken, frames, with_gradients):
+    inputs = {"x": noise(3, 1, 900), **knobs_of("low_shelf", 3, frames)}
+    inputs["q"] = inputs["q"].expand(-1, -1, 900).clone()
+    run = named("low_shelf", [*inputs][1:])
+    clean = with_gradients(run, *inputs.values())
+    inputs[broken][1] = torch.nan
+    for ours, theirs in zip(with_gradients(run, *inputs.values()), clean, strict=True):
+        assert torch.equal(ours[[0, 2]], theirs[[0, 2]])
+
+
+def test_silence_has_finite_gradients(with_gradients):
+    knobs = knobs_of("high_shelf", 2, 500)
+    for value in with_gradients(named("high_shelf", knobs), torch.zeros(2, 1, 500), *knobs.values()):
+        assert value.isfinite().all()
+
+
+def test_at_no_gain_the_sound_is_itself_to_the_bit():
+    x, knobs = noise(2, 1, 900), knobs_of("peak", 2, 900)
+    knobs["gain_db"] = torch.zeros(2, 1, 1, dtype=torch.float64)
+    for kind in ("peak", "low_shelf", "high_shelf"):
+        assert torch.equal(svf.svf(x, RATE, kind=kind, **knobs), x)
+
+
+def test_what_is_kept_is_the_inputs_and_half_a_byte_per_sample():
+    x, knobs, kept = noise(8, 1, 9000).float().requires_grad_(), knobs_of("peak", 8, 1), []
+    knobs["gain_db"] = knobs["gain_db"].float().repeat(1, 1, 9000).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t), lambda t: t):
+        svf.svf(x, RATE, kind="peak", **knobs)
+    assert sum(t.nbytes for t in kept) < 8.6 * x.numel()
+
+
+@pytest.mark.parametrize("threads", [2], indirect=True)
+@pytest.mark.parametrize(("kind", "knobs"), [(0, 5), (1, 3), (3, 3)])
+def test_the_operator_keeps_the_rules_of_torch(kind, knobs, threads):
+    values = [200.0 * torch.rand(3, 1, 100, dtype=torch.float64) + 1.0 for _ in range(knobs)]
+    values[1] = values[1][..., :1].clone()
+    values = [v.requires_grad_() for v in values] + [None] * (5 - knobs)
+    x = noise(3, 2, 100).requires_grad_()
+    torch.library.opcheck(torch.ops.difffx.moving_filter.default, (x, *values, kind, 44_100.0, True))
