@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional.ballistics import one_pole
+from difffx.functional.compiled import gating as fused
 from difffx.functional.control import at_audio_rate
 from difffx.functional.curves import knee
 from difffx.functional.detectors import decaying_peak, held_db, hysteresis
@@ -49,6 +50,23 @@ def expander(
     is exact, and so are the gradients.
     Giannoulis, Massberg, Reiss (2012): the smooth decoupled detector, in the log domain, upside down.
     """
+    if hold >= 1:
+        y = fused.expand(
+            x,
+            sample_rate,
+            threshold_db=threshold_db,
+            ratio=ratio,
+            knee_db=knee_db,
+            attack_ms=attack_ms,
+            release_ms=release_ms,
+            range_db=range_db,
+            hysteresis_db=torch.zeros_like(ratio) if hysteresis_db is None else hysteresis_db,
+            hold=hold,
+            floor_db=FLOOR_DB,
+            key=key,
+        )
+        if y is not None:
+            return y
     level_db = held_db(x if key is None else key, hold, FLOOR_DB)
     if hysteresis_db is not None:
         level_db = hysteresis(level_db, hysteresis_db)

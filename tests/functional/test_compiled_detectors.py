@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import compiled, limiting
+from difffx.functional import compiled, gating, limiting
 
 RATE = 44_100
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
@@ -90,3 +90,87 @@ def test_the_operator_of_limiters_keeps_the_rules_of_torch():
     for ceilings, points in ((None, None), (curve, taps)):
         inputs = x.requires_grad_(), table, ceilings, None, points, 20, 1.0, True
         torch.library.opcheck(torch.ops.difffx.limit.default, inputs)
+
+
+EXPANDERS = {
+    "threshold_db": (-60.0, -10.0),
+    "ratio": (1.0, 20.0),
+    "knee_db": (0.0, 12.0),
+    "attack_ms": (0.05, 10.0),
+    "release_ms": (0.5, 50.0),
+    "range_db": (0.0, 80.0),
+    "hysteresis_db": (0.0, 12.0),
+}
+
+
+def expanded(names, hold):
+    def run(x, *values):
+        return gating.expander(x, RATE, hold=hold, **dict(zip(names, values, strict=True)))
+
+    return run
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("hold", [1, 2, 50, 441, 9000])
+def test_expanders_agree_in_sound_and_in_all_gradients(shape, hold, threads, tiers_agree):
+    x, knobs = swells(*shape), settings(EXPANDERS, shape[0])
+    tiers_agree(expanded(knobs, hold), x, *knobs.values(), atol=1e-11)
+    single = x.float(), *(v.float() for v in knobs.values())
+    tiers_agree(expanded(knobs, hold), *single, rtol=1e-3, atol=1e-5)
+
+
+@needs_compiler
+def test_expanders_agree_without_hysteresis_and_with_settings_shared_by_all_items(tiers_agree):
+    x, knobs = swells(5, 2, 3000), {name: v[-1:] for name, v in settings(EXPANDERS, 2).items()}
+    del knobs["hysteresis_db"]
+    tiers_agree(expanded(knobs, 30), x, *knobs.values())
+
+
+@needs_compiler
+@pytest.mark.parametrize("items", [1, 5])
+def test_expanders_agree_where_the_threshold_moves(items, tiers_agree):
+    x, knobs = swells(5, 1, 3000), settings(EXPANDERS, 5)
+    knobs["threshold_db"] = torch.linspace(-60.0, 0.0, 7 * items, dtype=torch.float64).view(items, 1, 7)
+    tiers_agree(expanded(knobs, 100), x, *knobs.values())
+
+
+@needs_compiler
+@pytest.mark.parametrize("keys", [1, 3])
+def test_keyed_gates_agree_in_sound_and_in_all_gradients(keys, tiers_agree):
+    x, key, knobs = swells(3, 2, 2000), swells(3, keys, 2000, seed=1), settings(EXPANDERS, 3)
+    del knobs["knee_db"]
+
+    def run(x, key, *values):
+        return gating.noise_gate(x, RATE, key=key, hold=60, **dict(zip(knobs, values, strict=True)))
+
+    tiers_agree(run, x, key, *knobs.values())
+
+
+@needs_compiler
+def test_samples_and_channels_that_are_equally_loud_share_the_gradient_as_in_torch(tiers_agree):
+    x, knobs = swells(2, 1, 1000).sign().repeat(1, 2, 1), settings(EXPANDERS, 2)
+    x = x * torch.tensor([0.02, 0.005, 0.02, 0.01]).repeat_interleave(250)
+    x[:, 1] *= -1.0
+    tiers_agree(expanded(knobs, 40), x, *knobs.values(), atol=1e-11)
+
+
+@needs_compiler
+def test_a_broken_item_of_an_expander_leaves_the_others_alone():
+    x, knobs = swells(3, 2, 900), settings(EXPANDERS, 3, seed=1)
+    run = expanded(knobs, 20)
+    clean = run(x, *knobs.values())
+    x[1, 1, 400] = torch.nan
+    y = run(x, *knobs.values())
+    assert y[1, :, 400:].isnan().all()
+    assert torch.equal(y[[0, 2]], clean[[0, 2]]) and torch.equal(y[1, :, :400], clean[1, :, :400])
+
+
+@needs_compiler
+def test_the_operator_of_gates_keeps_the_rules_of_torch():
+    x, curve = swells(3, 2, 100), torch.full((3, 1, 100), -30.0, dtype=torch.float64)
+    table = torch.tensor([[-20.0, 3.0, 6.0, 40.0, 4.0, 0.9, 0.99]], dtype=torch.float64).repeat(3, 1)
+    for key, thresholds in ((None, None), (swells(3, 1, 100, seed=1), curve)):
+        inputs = x.requires_grad_(), key, table, thresholds, 20, -120.0, True
+        torch.library.opcheck(torch.ops.difffx.gate.default, inputs)

@@ -21,6 +21,8 @@ static void load_part(vec *to, const void *x, int64_t type, int64_t row, int64_t
     const int64_t begin = begin_of(at), end = end_of(at, samples);
     char patch[8 * BLOCK];
     const char *from = (const char *)x + (row + at) * type;
+    /* The block before: processors foresee a walk forward, but not one back along many rows. */
+    for (int64_t i = 0; i < BLOCK * type; i += 64) __builtin_prefetch(from - BLOCK * type + i);
     if (end - begin < BLOCK) {
         memset(patch, 0, sizeof patch);
         if (begin < end) memcpy(patch + begin * type, from + begin * type, (end - begin) * type);
