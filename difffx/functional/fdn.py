@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from difffx.functional import compiled
+from difffx.functional.compiled import combs as machine
 from difffx.functional.delay_network import delay_network
 from difffx.functional.delays import blend, fractional_delay, ms_to_samples
 from difffx.functional.reverb import SIXTY_DB, across, once
@@ -100,29 +102,20 @@ def freeverb(
     returns      [B, 2, T]
 
     Four Schroeder all-passes, then eight combs a side with a one-pole filter in their loops, added with
-    alternating signs. Exact, in float64. Unlike Jezar's original (2000) the all-passes are true ones and
-    stand first, and the feedback follows the length of the comb, so that all of them decay alike.
+    alternating signs. Exact, in float64; `schroeder_all_pass` and `combs` tell cost and memory. Unlike
+    Jezar's original (2000) the all-passes are true ones and stand first, and the feedback follows the length
+    of the comb, so that all of them decay alike.
     """
     scale = size * sample_rate / 44_100
     late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
-    for delay in ALL_PASSES:
-        late = schroeder_all_pass(late, diffusion, max(round(scale * delay), 1))
-    sides = []
-    for side in (0, 1):
-        combs = [max(round(scale * (delay + side * SPREAD)), 1) for delay in COMBS]
-        gains = decay_gains(decay_s, combs, sample_rate)
-        filters = _one_pole_filters(gains, damping_hz, sample_rate)
-        signs = 1.0 - 2.0 * (torch.arange(len(combs), device=x.device) % 2)
-        power = gains.square() / (1.0 - gains.square())
-        level = signs * (len(combs) * power.clamp(min=FAINTEST)).rsqrt()
-        out_of = torch.stack([level if ear == side else torch.zeros_like(level) for ear in (0, 1)], 1)
-        out_of = across(out_of, width.double())
-        lines = torch.eye(len(combs), dtype=out_of.dtype, device=x.device)
-        matrix = _system(lines.unsqueeze(0), out_of.new_ones(len(combs), 1), out_of)
-        sides.append(
-            delay_network(late[:, side : side + 1] if late.shape[1] == 2 else late, matrix, filters, combs)
-        )
-    return blend(x, sides[0] + sides[1], mix)
+    late = schroeder_all_pass(late, diffusion, *(max(round(scale * delay), 1) for delay in ALL_PASSES))
+    delays = [[max(round(scale * (delay + spread)), 1) for delay in COMBS] for spread in (0, SPREAD)]
+    gains = torch.stack([decay_gains(decay_s, side, sample_rate) for side in delays], 1)
+    signs = 1.0 - 2.0 * (torch.arange(len(COMBS), device=x.device) % 2)
+    power = gains.square() / (1.0 - gains.square())
+    levels = signs * (len(COMBS) * power.clamp(min=FAINTEST)).rsqrt()
+    wet = combs(late, gains, levels, _damping_pole(damping_hz, sample_rate), delays)
+    return blend(x, across(wet, width), mix)
 
 
 def decay_gains(decay_s: Tensor, delays: Sequence[int], sample_rate: int) -> Tensor:
@@ -180,16 +173,52 @@ def scattering(lines: int) -> Tensor:
     return skew * scales[torch.matrix_exp(scales * skew).abs().amax((1, 2)).argmin()]
 
 
-def schroeder_all_pass(x: Tensor, gain: Tensor, delay: int) -> Tensor:
-    """Echoes of echoes, every frequency at its level.
+def combs(x: Tensor, gains: Tensor, levels: Tensor, pole: Tensor, delays: Sequence[Sequence[int]]) -> Tensor:
+    """Echoes of echoes from many delays at once, each round duller than the one before.
+
+    x              [B, 1 or S, T]  one sound for all sides, or one for each
+    gains, levels  [B or 1, S, N]  of each comb: factor for each round, and for its echoes in the sum
+    pole           [B or 1, 1, 1]  of the low-pass that the echoes pass on each round; 0 <= pole < 1
+    delays         S times N whole numbers of samples, 1 or more
+    returns        [B, S, T]       sum over N of levels y; y[n] = gains h(x + y)[n - delay],
+                                   h(v)[n] = (1 - pole) v[n] + pole h(v)[n - 1], from silence
+
+    Exact; float64 inside. Compiled, it keeps nothing for the gradient but its inputs; in pure torch it is a
+    `delay_network` for each side.
+    """
+    batch, sides = x.shape[0], len(delays)
+    gains, levels, pole = gains.double(), levels.double(), pole.double()
+    if compiled.serves(x, gains, levels, pole):
+        gains, levels, pole = (knob.expand(batch, -1, -1) for knob in (gains, levels, pole))
+        return machine.combs(x, gains, levels, pole.flatten(), [delay for side in delays for delay in side])
+    wet, heard = [], x.expand(-1, sides, -1).split(1, 1)
+    for side, gain, level, lengths in zip(heard, gains.unbind(1), levels.unbind(1), delays, strict=True):
+        b0, p = torch.broadcast_tensors(gain * (1.0 - pole.squeeze(2)), pole.squeeze(2))
+        apart = torch.eye(len(lengths), dtype=b0.dtype, device=x.device).unsqueeze(0)
+        matrix = _system(apart, b0.new_ones(len(lengths), 1), level.unsqueeze(1))
+        filters = torch.stack((b0, torch.zeros_like(b0), p), -1)
+        wet.append(delay_network(side, matrix, filters, lengths))
+    return torch.cat(wet, 1)
+
+
+def schroeder_all_pass(x: Tensor, gain: Tensor, *delays: int) -> Tensor:
+    """Echoes of echoes, every frequency at its level; several delays are all-passes in a row.
 
     x         [B, C, T]
-    gain      [B or 1, 1, 1]  below 1
+    gain      [B or 1, 1, 1]  of all, below 1
     returns   [B, C, T]       v[n - delay] - gain v[n] with v[n] = x[n] + gain v[n - delay], from silence
 
-    Exact, in blocks of `delay`; float64 inside.
+    Exact, float64 inside. Compiled, what leaves the last of them is kept for the gradient, and what is in
+    the lines at the end: an all-pass can be gone through backward. In pure torch blocks are as long as the
+    delay, and a value a sample is kept for each.
     """
-    return _AllPass.apply(x, gain.double(), delay)
+    gain = gain.double()
+    if compiled.serves(x, gain):
+        rows = gain.expand(*x.shape[:2], 1).reshape(-1)
+        return machine.schroeder(x.reshape(len(rows), -1), rows, delays).view(x.shape)
+    for delay in delays:
+        x = _AllPass.apply(x, gain, delay)
+    return x
 
 
 class _AllPass(torch.autograd.Function):
@@ -233,12 +262,10 @@ def _answer(v: Tensor, gain: Tensor, delay: int) -> Tensor:
     return pad(v, (delay, 0))[..., : v.shape[-1]] - gain * v
 
 
-def _one_pole_filters(gains: Tensor, damping_hz: Tensor, sample_rate: int) -> Tensor:
-    """gains [B, N] at 0 Hz, 3 dB less at damping_hz [B, 1, 1] -> [B, N, 3] as for `delay_network`."""
+def _damping_pole(damping_hz: Tensor, sample_rate: int) -> Tensor:
+    """The pole of a one-pole low-pass that loses 3 dB at damping_hz, [B, 1, 1], float64."""
     bend = 2.0 * _half_angle(damping_hz, sample_rate).sin().square()  # 1 - cos of the whole angle
-    pole = 1.0 + bend - (bend * (bend + 2.0)).sqrt()
-    b0, pole = torch.broadcast_tensors(gains * (1.0 - pole), pole)
-    return torch.stack((b0, torch.zeros_like(b0), pole), -1)
+    return (1.0 + bend - (bend * (bend + 2.0)).sqrt()).unsqueeze(2)
 
 
 def _half_angle(frequency_hz: Tensor, sample_rate: int) -> Tensor:

@@ -1,10 +1,10 @@
-"""Compiled delay lines that hear themselves against those in torch: sound, gradients, rows apart."""
+"""Compiled lines, combs and all-passes against those in torch: sound, gradients, rows apart."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import compiled
+from difffx.functional import compiled, fdn
 from difffx.functional.feedback_delays import feedback_line, moving_feedback_line
 
 SHAPES = [(1, 1, 2500), (3, 2, 601), (5, 1, 64), (2, 1, 1)]
@@ -95,6 +95,54 @@ def test_a_line_without_feedback_has_gradients_to_all_settings(tiers_agree):
 
 
 @needs_compiler
+@any_threads
+@any_shape
+@pytest.mark.parametrize("delays", [[1], [225, 341], [7, 300, 5000]], ids=str)
+def test_all_passes_in_a_row_agree_in_sound_and_both_gradients(shape, delays, threads, tiers_agree):
+    x, gain = noise(*shape), spaced(-0.5, 0.9, shape[0])
+
+    def run(x, gain):
+        return fdn.schroeder_all_pass(x, gain, *delays)
+
+    tiers_agree(run, x, gain)
+    tiers_agree(run, x, gain[:1])
+    tiers_agree(run, x.float(), gain, rtol=1e-5)
+
+
+@needs_compiler
+@any_threads
+@any_shape
+@pytest.mark.parametrize(
+    "delays", [[[1], [4]], [[225, 341], [300, 3]], [[7, 300, 5000], [99, 512, 20]]], ids=str
+)
+def test_combs_agree_in_sound_and_all_gradients(shape, delays, threads, tiers_agree):
+    items, combs = shape[0], len(delays[0])
+    gains, levels = 0.9 * noise(items, 2, combs, seed=1).tanh(), noise(items, 2, combs, seed=2)
+    pole = spaced(0.05, 0.97, items)
+
+    def run(*inputs):
+        return fdn.combs(*inputs, delays)
+
+    tiers_agree(run, noise(*shape), gains, levels, pole)
+    tiers_agree(run, noise(items, 3 - shape[1], shape[2]), gains, levels, pole)
+    tiers_agree(run, noise(*shape), gains[:1], levels[:1], pole[:1])
+    tiers_agree(run, noise(*shape).float(), gains, levels, pole, rtol=1e-4)
+
+
+@needs_compiler
+def test_a_broken_item_of_combs_and_all_passes_leaves_the_others_alone():
+    x, gain, delays = noise(3, 1, 900), spaced(0.3, 0.7, 3), [[7, 300], [9, 310]]
+    settings = 0.5 * torch.ones(3, 2, 2, dtype=torch.float64), torch.ones(3, 2, 2, dtype=torch.float64), gain
+    passed, combed = fdn.schroeder_all_pass(x, gain, 20, 30), fdn.combs(x, *settings, delays)
+    x[1, 0, 300] = torch.nan
+    for y, clean in (
+        (fdn.schroeder_all_pass(x, gain, 20, 30), passed),
+        (fdn.combs(x, *settings, delays), combed),
+    ):
+        assert y[1, :, 310:].isnan().any() and torch.equal(y[[0, 2]], clean[[0, 2]])
+
+
+@needs_compiler
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_a_broken_item_leaves_the_others_alone(broken):
     x, delay, feedback = noise(3, 1, 900), spaced(7.5, 90.5, 3), spaced(0.5, 0.9, 3)
@@ -125,3 +173,16 @@ def test_the_operators_keep_the_rules_of_torch(damped):
     x, delay, feedback = (knob.detach().requires_grad_() for knob in (x, noise(3, 1, 100) + 9.0, feedback))
     inputs = x.view(3, 1, 100), delay, feedback.view(3, 1, 1), 4, True
     torch.library.opcheck(torch.ops.difffx.moving_feedback_line.default, inputs)
+
+
+@needs_compiler
+def test_the_operators_of_combs_and_all_passes_keep_the_rules_of_torch():
+    x, gain = noise(3, 100).requires_grad_(), noise(3, seed=1).tanh().requires_grad_()
+    torch.library.opcheck(torch.ops.difffx.schroeder.default, (x, gain, [7, 40]))
+    settings = (
+        0.5 * noise(3, 2, 2, seed=2).tanh(),
+        noise(3, 2, 2, seed=3),
+        torch.tensor([0.1, 0.5, 0.9]).double(),
+    )
+    inputs = [t.detach().requires_grad_() for t in (x.view(3, 1, 100), *settings)]
+    torch.library.opcheck(torch.ops.difffx.combs.default, (*inputs, [3, 30, 4, 200]))

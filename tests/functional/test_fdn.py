@@ -193,7 +193,7 @@ def test_delays_are_different_primes_that_follow_rate_and_size():
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("delay", [1, 7, 225, 4000])
-def test_the_all_pass_is_its_difference_equation_and_passes_all(gain, delay):
+def test_the_all_pass_is_its_difference_equation_and_passes_all(gain, delay, tier):
     x = torch.randn(2, 2, 3000, generator=seeded(), dtype=torch.float64)
     b, a = np.zeros(delay + 1), np.zeros(delay + 1)
     b[0], b[-1], a[0], a[-1] = -gain, 1.0, 1.0, -gain
@@ -207,13 +207,46 @@ def test_the_all_pass_is_its_difference_equation_and_passes_all(gain, delay):
 
 
 @pytest.mark.parametrize("delay", [1, 7, 60])
-def test_gradients_of_the_all_pass_equal_finite_differences(delay):
+def test_gradients_of_the_all_pass_equal_finite_differences(delay, tier):
     x = torch.randn(2, 2, 40, generator=seeded(), dtype=torch.float64).requires_grad_()
     gain = torch.tensor([0.3, 0.6], dtype=torch.float64).reshape(2, 1, 1).requires_grad_()
     torch.autograd.gradcheck(lambda x, g: fdn.schroeder_all_pass(x, g, delay), (x, gain))
     torch.autograd.gradcheck(
         lambda x, g: fdn.schroeder_all_pass(x, g, delay), (x, gain[:1].detach().requires_grad_())
     )
+
+
+def comb_loop(x, gains, levels, pole, delays):
+    """The definition of `combs`, one sample after the other: x [B, S, T]; the others for each item."""
+    y = np.zeros(x.shape)
+    for b, s in np.ndindex(*x.shape[:2]):
+        for gain, level, delay in zip(gains[b, s].tolist(), levels[b, s].tolist(), delays[s], strict=True):
+            heard, back, p = np.zeros(x.shape[2] + delay), 0.0, float(pole[b])
+            for n in range(x.shape[2]):
+                echo = gain * heard[n]
+                heard[n + delay] = back = (1 - p) * (float(x[b, s, n]) + echo) + p * back
+                y[b, s, n] += level * echo
+    return torch.from_numpy(y)
+
+
+@pytest.mark.parametrize("delays", [[[1, 3], [2, 7]], [[40, 101, 333], [43, 111, 5000]]])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_combs_agree_with_a_sample_loop(delays, channels, tier):
+    x = torch.randn(2, channels, 700, generator=seeded(), dtype=torch.float64)
+    gains, levels = (torch.rand(2, 2, len(delays[0]), generator=seeded(i)).double() for i in (1, 2))
+    pole = torch.tensor([0.3, 0.95], dtype=torch.float64).view(2, 1, 1)
+    expected = comb_loop(x.expand(2, 2, 700), gains, levels, pole, delays)
+    assert error_db(fdn.combs(x, gains, levels, pole, delays), expected) < -250
+    assert error_db(fdn.combs(x.float(), gains, levels, pole, delays), expected) < -139
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_gradients_of_combs_equal_finite_differences(channels, tier):
+    x = torch.randn(2, channels, 30, generator=seeded(), dtype=torch.float64)
+    gains, levels = (torch.rand(2, 2, 2, generator=seeded(i)).double() for i in (1, 2))
+    pole = torch.tensor([0.3, 0.9], dtype=torch.float64).view(2, 1, 1)
+    knobs = [knob.requires_grad_() for knob in (x, gains, levels, pole)]
+    torch.autograd.gradcheck(lambda *knobs: fdn.combs(*knobs, [[1, 7], [5, 40]]), knobs)
 
 
 def freeverb_response(seconds, **knobs):
@@ -224,13 +257,13 @@ def freeverb_response(seconds, **knobs):
 
 
 @pytest.mark.parametrize("decay_s", [0.4, 1.5])
-def test_the_bass_of_freeverb_decays_in_the_time_of_its_knob_and_the_treble_faster(decay_s):
+def test_the_bass_of_freeverb_decays_in_the_time_of_its_knob_and_the_treble_faster(decay_s, tier):
     ir = freeverb_response(1.5 * decay_s, decay_s=decay_s, damping_hz=16_000.0)
     assert decay_time_s(band(ir, 100, 800)) == pytest.approx(decay_s, rel=0.03)
     assert decay_time_s(band(ir, 15_000, 20_000), to_db=-25) < 0.7 * decay_s
 
 
-def test_freeverb_begins_with_its_shortest_comb_and_its_sides_differ():
+def test_freeverb_begins_with_its_shortest_comb_and_its_sides_differ(tier):
     ir = freeverb_response(0.1)[0]
     assert ir[0, : min(fdn.COMBS)].abs().max() == 0.0 and ir[0, min(fdn.COMBS)].abs() > 0.0
     assert ir[1, : min(fdn.COMBS) + fdn.SPREAD].abs().max() == 0.0
