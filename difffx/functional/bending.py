@@ -38,6 +38,9 @@ def bent(
     """
     knobs = {"drive_db": drive_db, "mix": mix, "bias": bias, "ceiling_db": ceiling_db, "shape": shape}
     knobs = {name: None if knob is None else knob.to(x.dtype) for name, knob in knobs.items()}
+    y = compiled_bending.bend(x, curve.__name__, **knobs, oversample=oversample)
+    if y is not None:
+        return y
     if oversample == 1:
         return _bent(x, curve, **knobs)
     wet = oversampled(x, oversample, lambda up: _bent(up, curve, **knobs, with_dry=False))
@@ -55,10 +58,7 @@ def _bent(
     shape: Tensor | None,
     with_dry: bool = True,
 ) -> Tensor:
-    knobs = {"drive_db": drive_db, "mix": mix, "bias": bias, "ceiling_db": ceiling_db, "shape": shape}
-    y = compiled_bending.bend(x, curve.__name__, **knobs, with_dry=with_dry)
-    if y is not None:
-        return y
+    """In pure torch, at the rate of x."""
     samples = x.shape[-1]
     gain, wet = db_to_amplitude(at_audio_rate(drive_db, samples)), at_audio_rate(mix, samples)
     dry = 1.0 - wet if with_dry else None

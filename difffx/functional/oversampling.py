@@ -49,7 +49,9 @@ def oversampled(x: Tensor, factor: int, bend: Callable[[Tensor], Tensor]) -> Ten
     """`bend` applied at `factor` times the rate: [B, C, T] -> [B, C, T].
 
     Up and down together are flat within 0.001 dB up to 0.453 of the rate, -12 dB at half of it, and hear 63
-    samples ahead. 8 x 131072 samples on one thread: 14, 26, 64 ms for a factor of 2, 4, 8.
+    samples ahead. 8 x 131072 samples on one thread: 14, 26, 64 ms for a factor of 2, 4, 8. Curves with static
+    knobs do not come here where a kernel can have them: it makes the new samples, bends and filters them without
+    writing them down (`compiled.bending`).
     """
     return downsample(bend(upsample(x, factor)), factor)
 
@@ -99,16 +101,21 @@ def _toeplitz(x: Tensor, factor: int) -> Tensor:
     return _taps(x, factor, torch.arange(factor * BLOCK, device=x.device) - factor * heard)
 
 
-def _taps(like: Tensor, factor: int, place: Tensor) -> Tensor:
-    """The low-pass, 1 at place 0 and 0 at all other multiples of the factor; every phase sums to one."""
-    clock = torch.arange(-REACH * factor, REACH * factor, device=like.device, dtype=torch.float64) / factor
+def taps(factor: int) -> Tensor:
+    """The low-pass, [2 REACH, factor] float64: 1 in the middle, 0 at other input samples; columns: 1."""
+    clock = torch.arange(-REACH * factor, REACH * factor, dtype=torch.float64) / factor
     inside = (1.0 - (clock / REACH).square()).clamp(min=0.0)
     window = torch.special.i0(KAISER_BETA * inside.sqrt()) / _i0(KAISER_BETA)
     window[0] = 0.0
-    taps = (window * torch.sinc(clock)).view(2 * REACH, factor)
-    taps = (taps / taps.sum(0)).flatten()
+    found = (window * torch.sinc(clock)).view(2 * REACH, factor)
+    return found / found.sum(0)
+
+
+def _taps(like: Tensor, factor: int, place: Tensor) -> Tensor:
+    """What stands at these places, on either side of place 0; nothing beyond the ends."""
     heard = (place >= -REACH * factor) & (place < REACH * factor)
-    return (taps[place.clamp(-REACH * factor, REACH * factor - 1) + REACH * factor] * heard).to(like.dtype)
+    at = place.clamp(-REACH * factor, REACH * factor - 1) + REACH * factor
+    return (taps(factor).to(like.device).flatten()[at] * heard).to(like.dtype)
 
 
 def _i0(beta: float) -> float:

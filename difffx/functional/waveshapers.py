@@ -16,9 +16,10 @@ returns     [B, C, T]
 Silence stays silence, whatever the bias, but what is lopsided makes a DC component out of sound and leaves it
 in; `levels.without_dc` takes it out. Gradients are exact almost everywhere.
 
-Static knobs on a CPU with a C compiler: one pass forward and one back, which keeps nothing but x, within -139 dB
-of float64 however quiet the sound. Otherwise one pass for the curve and two around it, 4 bytes kept per sample.
-`oversample` times that, and the filters.
+Static knobs on a CPU with a C compiler: one pass forward and one back, which keeps nothing but x, oversampled or
+not; within -139 dB of float64 however quiet the sound. Otherwise one pass for the curve and two around it, 4 bytes
+kept per sample, `oversample` times that and the filters. 8 x 131072 samples of tanh on one thread, forward and with
+all gradients: 1.1 and 3.6 ms (torch.tanh alone 2.8 and 3.7), by 2, 4, 8: 7 and 18, 16 and 43, 36 and 91 ms.
 """
 
 from __future__ import annotations

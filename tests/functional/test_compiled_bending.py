@@ -80,9 +80,29 @@ def test_knobs_that_all_items_share_collect_the_gradients_of_all(name, tiers_agr
     tiers_agree(shaper(name), noise(3, 2, 500), *mixed, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["tanh", "soft_clip"])
-def test_both_tiers_agree_oversampled(name, tiers_agree):
-    tiers_agree(shaper(name, oversample=4), noise(3, 1, 300), *knobs(name))
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+@pytest.mark.parametrize("name", ["tanh", "soft_clip", "double_soft_clip"])
+def test_both_tiers_agree_oversampled(name, factor, tiers_agree):
+    for channels, samples in ((1, 1), (2, 40), (1, 1111)):
+        shared = [knob[:1] if i % 2 else knob for i, knob in enumerate(knobs(name))]
+        tiers_agree(shaper(name, oversample=factor), noise(3, channels, samples), *shared, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+def test_both_tiers_agree_oversampled_where_pieces_meet(threads, tiers_agree):
+    tiers_agree(shaper("tanh", oversample=2), noise(2, 1, 31_000), *knobs("tanh", 2))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("name", KNOBS.keys() - {"parametric_clipper"})
+def test_oversampled_float32_is_within_minus_120_db(name, factor, with_gradients):
+    x, given = noise(3, 1, 3000).float(), [knob.float() for knob in knobs(name)]
+    run = shaper(name, oversample=factor)
+    coarse = with_gradients(run, x, *given)
+    fine = with_gradients(run, x.double(), *(knob.double() for knob in given))
+    assert db(coarse[0], fine[0]) < -120.0
+    for found, expected in zip(coarse[1:], fine[1:], strict=True):
+        assert db(found, expected) < -90.0  # a sample at a corner may fall to its other side
 
 
 @pytest.mark.parametrize("level", [1e-6, 1e-3, 0.3, 3.0])
@@ -183,5 +203,5 @@ def test_the_operators_keep_the_rules_of_torch(curve, dtype):
     one = torch.full((2, 1, 1), 0.5, dtype=dtype)
     bias = one.clone() if curve in bending.BIASED else None
     knobs = [None if knob is None else knob.clone().requires_grad_() for knob in (one, one, bias, one, one)]
-    arguments = noise(2, 1, 40).to(dtype).requires_grad_(), *knobs, bending.CURVES.index(curve), True
+    arguments = noise(2, 1, 40).to(dtype).requires_grad_(), *knobs, bending.CURVES.index(curve), 1
     torch.library.opcheck(bending._bend, arguments)

@@ -1,4 +1,5 @@
-/* Waveshapers in one pass, forward and back: (1 - mix) x + mix c (f(g x / c + b) - f(b)), f one of many curves.
+/* Waveshapers in one pass, forward and back: (1 - mix) x + mix c (f(g x / c + b) - f(b)), f one of many curves,
+on its way between the samples too.
 
 Float audio is bent in float, eight samples at a time: every curve is written so that nothing cancels, which leaves a
 few roundings, -140 dB. Nothing is kept for the way back, which works the curve out again beside its slope. */
@@ -8,8 +9,11 @@ few roundings, -140 dB. Nothing is kept for the way back, which works the curve 
 #define PI 3.141592653589793
 #define NEPER_PER_DB 0.11512925464970229 /* ln(10) / 20 */
 #define TILE 256    /* samples bent at a time */
-#define PIECE 32768 /* samples that one thread bends at a time */
-#define WORTHWHILE 65536 /* samples from which on more than one thread is faster */
+#define STRIP 960   /* samples of a row that are oversampled at a time */
+#define REACH 32    /* taps on either side */
+#define MOST 8      /* times the rate */
+#define PIECE (32 * STRIP) /* samples that one thread bends at a time */
+#define WORTHWHILE 65536   /* samples from which on more than one thread is faster; of oversampled ones an eighth */
 
 enum { TANH, HARD, SOFT, DOUBLE_SOFT, CUBIC, ARC_TAN, ARC_SINH, ARC_TANH, EXPONENTIAL, MAGNITUDE, BLEND };
 enum { DRIVE, MIX, BIAS, CEILING, SHAPE, KNOBS };
@@ -64,6 +68,7 @@ static const double atan_terms_64[] = {1.0,
 #define WHOLE int32_t
 #define OF(name) name##_32
 #include "bending.h"
+#include "oversampling.h"
 #undef REAL
 #undef WHOLE
 #undef OF
@@ -71,6 +76,7 @@ static const double atan_terms_64[] = {1.0,
 #define WHOLE int64_t
 #define OF(name) name##_64
 #include "bending.h"
+#include "oversampling.h"
 
 INLINE double exp_of(double x) {
     lanes_64 power;
@@ -79,11 +85,12 @@ INLINE double exp_of(double x) {
 }
 
 struct job {
-    int64_t items, samples, pieces, type, curve, with_dry, shared; /* samples: of all channels */
+    int64_t items, channels, samples, pieces, type, factor, curve, shared;
     const double *knobs[KNOBS]; /* [items], or one for all where the bit of the knob in `shared` says so; or null */
-    const void *x, *grad;       /* [items, samples] */
+    const double *taps;         /* [2 REACH, factor] */
+    const void *x, *grad;       /* [items, channels, samples]; at factor 1 channels may count as samples */
     void *y, *grad_x;           /* like x; grad_x may be null */
-    double *sums;               /* [items, pieces, SUMS]; may be null */
+    double *sums;               /* [items, channels, pieces, SUMS]; may be null */
 };
 
 INLINE double knob_of(const struct job *job, int knob, int64_t item, double otherwise) {
@@ -98,7 +105,7 @@ static struct setting setting_of(const struct job *job, int64_t item) {
     s.shape = knob_of(job, SHAPE, item, 0.0);
     s.ceiling = exp_of(NEPER_PER_DB * knob_of(job, CEILING, item, 0.0));
     s.gain = exp_of(NEPER_PER_DB * drive) / s.ceiling;
-    s.dry = job->with_dry ? 1.0 - mix : 0.0;
+    s.dry = 1.0 - mix;
     s.wet = mix * s.ceiling;
     s.center = held_in(s.bias, job->type == 4 ? 10.0 : 40.0); /* beyond, tanh is 1 */
     s.excess = s.bias - s.center;
@@ -118,39 +125,51 @@ static struct setting setting_of(const struct job *job, int64_t item) {
 
 static void bend_piece(void *argument, int64_t index) {
     const struct job *job = argument;
-    const int64_t item = index / job->pieces, at = index % job->pieces * PIECE, first = item * job->samples + at;
-    const int64_t left = job->samples - at, count = left < PIECE ? left : PIECE;
-    struct setting s = setting_of(job, item);
-    if (job->type == 4) bend_32(&s, (const float *)job->x + first, (float *)job->y + first, count);
-    else bend_64(&s, (const double *)job->x + first, (double *)job->y + first, count);
+    const int64_t row = index / job->pieces, from = index % job->pieces * PIECE, all = job->samples;
+    const int64_t last = from + PIECE < all ? from + PIECE : all;
+    struct setting s = setting_of(job, row / job->channels);
+    const float *x32 = (const float *)job->x + row * all;
+    const double *x64 = (const double *)job->x + row * all;
+    float *y32 = (float *)job->y + row * all;
+    double *y64 = (double *)job->y + row * all;
+    if (job->factor == 1 && job->type == 4) bend_32(&s, x32 + from, y32 + from, last - from);
+    else if (job->factor == 1) bend_64(&s, x64 + from, y64 + from, last - from);
+    else if (job->type == 4) bend_between_32(&s, job->taps, job->factor, x32, y32, from, last, all);
+    else bend_between_64(&s, job->taps, job->factor, x64, y64, from, last, all);
 }
 
 static void bend_piece_back(void *argument, int64_t index) {
     const struct job *job = argument;
-    const int64_t item = index / job->pieces, at = index % job->pieces * PIECE, first = item * job->samples + at;
-    const int64_t left = job->samples - at, count = left < PIECE ? left : PIECE;
-    struct setting s = setting_of(job, item);
+    const int64_t row = index / job->pieces, from = index % job->pieces * PIECE, all = job->samples;
+    const int64_t last = from + PIECE < all ? from + PIECE : all, one = job->factor == 1;
+    struct setting s = setting_of(job, row / job->channels);
     double *sums = job->sums ? job->sums + index * SUMS : NULL;
-    if (job->type == 4)
-        bend_back_32(&s, (const float *)job->x + first, (const float *)job->grad + first,
-                     job->grad_x ? (float *)job->grad_x + first : NULL, sums, count);
-    else
-        bend_back_64(&s, (const double *)job->x + first, (const double *)job->grad + first,
-                     job->grad_x ? (double *)job->grad_x + first : NULL, sums, count);
+    if (job->type == 4) {
+        const float *x = (const float *)job->x + row * all, *grad = (const float *)job->grad + row * all;
+        float *to = job->grad_x ? (float *)job->grad_x + row * all : NULL;
+        if (one) bend_back_32(&s, x + from, grad + from, to ? to + from : NULL, sums, last - from);
+        else bend_between_back_32(&s, job->taps, job->factor, x, grad, to, sums, from, last, all);
+    } else {
+        const double *x = (const double *)job->x + row * all, *grad = (const double *)job->grad + row * all;
+        double *to = job->grad_x ? (double *)job->grad_x + row * all : NULL;
+        if (one) bend_back_64(&s, x + from, grad + from, to ? to + from : NULL, sums, last - from);
+        else bend_between_back_64(&s, job->taps, job->factor, x, grad, to, sums, from, last, all);
+    }
 }
 
 /* From the sums over an item to the gradients of its knobs, [KNOBS, items]; knobs for all collect in the first. */
 static void to_knobs(const struct job *job, int64_t item, double *grad_knobs) {
     struct setting s = setting_of(job, item);
     double sums[SUMS] = {0};
-    for (int64_t piece = 0; piece < job->pieces; piece++)
-        for (int i = 0; i < SUMS; i++) sums[i] += job->sums[(item * job->pieces + piece) * SUMS + i];
+    const int64_t parts = job->channels * job->pieces;
+    for (int64_t part = item * parts; part < (item + 1) * parts; part++)
+        for (int i = 0; i < SUMS; i++) sums[i] += job->sums[part * SUMS + i];
     lanes_64 slope[TILE / 4], by_shape[TILE / 4], y[TILE / 4], silence[TILE / 4] = {{0}};
     bend_tile_64(&s, silence, y, slope, by_shape);
     const double by_log_gain = s.wet * s.gain * sums[BY_GAIN];
     double by[KNOBS];
     by[DRIVE] = NEPER_PER_DB * by_log_gain;
-    by[MIX] = s.ceiling * sums[BY_WET] - (job->with_dry ? sums[BY_DRY] : 0.0);
+    by[MIX] = s.ceiling * sums[BY_WET] - sums[BY_DRY];
     by[BIAS] = s.biased ? s.wet * (sums[BY_OFFSET] - slope[0][0] * sums[BY_REST]) : 0.0;
     by[CEILING] = NEPER_PER_DB * (s.wet * sums[BY_WET] - by_log_gain);
     by[SHAPE] = s.shaped ? s.wet * sums[BY_SHAPE] : 0.0;
@@ -160,25 +179,32 @@ static void to_knobs(const struct job *job, int64_t item, double *grad_knobs) {
         grad_knobs[knob * job->items + (job->shared >> knob & 1 ? 0 : item)] += by[knob];
 }
 
-/* Knobs as in `struct job`; `with_dry` 0: the wet part alone. */
-#define GIVEN                                                                                                     \
-    int64_t items, int64_t samples, int64_t type, int64_t curve, int64_t with_dry, int64_t shared, const void *x, \
-        const double *drive, const double *mix, const double *bias, const double *ceiling, const double *shape
-#define TAKEN                                                                                      \
-    .items = items, .samples = samples, .pieces = (samples + PIECE - 1) / PIECE, .type = type,     \
-    .curve = curve, .with_dry = with_dry, .shared = shared, .x = x, .knobs = {drive, mix, bias, ceiling, shape}
+/* As in `struct job`. */
+#define GIVEN                                                                                                   \
+    int64_t items, int64_t channels, int64_t samples, int64_t type, int64_t factor, int64_t curve,              \
+        int64_t shared, const double *drive, const double *mix, const double *bias,           \
+        const double *ceiling, const double *shape, const double *taps, const void *x
+#define TAKEN                                                                                                   \
+    .items = items, .channels = channels, .samples = samples, .pieces = (samples + PIECE - 1) / PIECE,          \
+    .type = type, .factor = factor, .curve = curve, .shared = shared,                     \
+    .knobs = {drive, mix, bias, ceiling, shape}, .taps = taps, .x = x
+
+static void bend_all(struct job *job, void (*piece)(void *, int64_t), int64_t threads) {
+    const int64_t rows = job->items * job->channels, work = rows * job->samples * (job->factor == 1 ? 1 : 8);
+    fan_out(piece, job, rows * job->pieces, work < WORTHWHILE ? 1 : threads);
+}
 
 int difffx_bend(GIVEN, void *y, int64_t threads) {
     struct job job = {TAKEN, .y = y};
-    fan_out(bend_piece, &job, items * job.pieces, items * samples < WORTHWHILE ? 1 : threads);
+    bend_all(&job, bend_piece, threads);
     return 0;
 }
 
 /* `grad_knobs`: [KNOBS, items]; it and `grad_x` may be null. */
 int difffx_bend_backward(GIVEN, const void *grad, void *grad_x, double *grad_knobs, int64_t threads) {
     struct job job = {TAKEN, .grad = grad, .grad_x = grad_x};
-    if (grad_knobs && !(job.sums = calloc(items * job.pieces * SUMS, sizeof(double)))) return 1;
-    fan_out(bend_piece_back, &job, items * job.pieces, items * samples < WORTHWHILE ? 1 : threads);
+    if (grad_knobs && !(job.sums = calloc(items * channels * job.pieces * SUMS, sizeof(double)))) return 1;
+    bend_all(&job, bend_piece_back, threads);
     if (grad_knobs) {
         memset(grad_knobs, 0, KNOBS * items * sizeof(double));
         for (int64_t item = 0; item < items; item++) to_knobs(&job, item, grad_knobs);

@@ -235,10 +235,10 @@ static void OF(bend)(const struct setting *s, const REAL *x, REAL *y, int64_t co
     }
 }
 
-/* A sum over a tile, eight terms at a time in the precision of the audio; y null: of x alone. */
-INLINE double OF(sum)(const V *x, const V *y) {
+/* A sum of `count` products, some of them in the precision of the audio; y null: of x alone. */
+INLINE double OF(sum)(const V *x, const V *y, int count) {
     V a = {0}, b = {0}, c = {0}, d = {0};
-    for (int n = 0; n < TILE / WIDTH; n += 4) {
+    for (int n = 0; n < count / WIDTH; n += 4) {
         a += y ? x[n] * y[n] : x[n];
         b += y ? x[n + 1] * y[n + 1] : x[n + 1];
         c += y ? x[n + 2] * y[n + 2] : x[n + 2];
@@ -267,18 +267,18 @@ static void OF(bend_back)(const struct setting *s, const REAL *x, const REAL *gr
         memcpy(g, grad + at, valid * sizeof(REAL));
         OF(bend_tile)(s, in, wet, slope, by_shape);
         if (sums) {
-            sums[BY_DRY] += OF(sum)(g, in);
-            sums[BY_WET] += OF(sum)(g, wet);
-            if (s->shaped) sums[BY_SHAPE] += OF(sum)(g, by_shape);
-            if (s->biased) sums[BY_REST] += OF(sum)(g, NULL);
+            sums[BY_DRY] += OF(sum)(g, in, TILE);
+            sums[BY_WET] += OF(sum)(g, wet, TILE);
+            if (s->shaped) sums[BY_SHAPE] += OF(sum)(g, by_shape, TILE);
+            if (s->biased) sums[BY_REST] += OF(sum)(g, NULL, TILE);
         }
         VECTORS(n) {
             wet[n] = g[n] * slope[n];
             g[n] = g[n] * straight + wet[n] * bent;
         }
         if (sums) {
-            sums[BY_GAIN] += OF(sum)(wet, in);
-            if (s->biased) sums[BY_OFFSET] += OF(sum)(wet, NULL);
+            sums[BY_GAIN] += OF(sum)(wet, in, TILE);
+            if (s->biased) sums[BY_OFFSET] += OF(sum)(wet, NULL, TILE);
         }
         if (by_x) memcpy(by_x + at, g, valid * sizeof(REAL));
     }

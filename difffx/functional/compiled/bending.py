@@ -1,11 +1,13 @@
-"""Waveshapers in one pass forward and one back, which keeps nothing but its inputs."""
+"""Waveshapers in one pass forward and one back, which keeps nothing but its inputs; oversampled if wanted."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor
 
-from difffx.functional import compiled
+from difffx.functional import compiled, oversampling
 
 CURVES = (
     "Tanh",
@@ -35,12 +37,9 @@ def bend(
     bias: Tensor | None,
     ceiling_db: Tensor | None,
     shape: Tensor | None,
-    with_dry: bool = True,
+    oversample: int,
 ) -> Tensor | None:
-    """`bending.bent`, without oversampling, with or without its dry part.
-
-    None where pure torch has to do it: another device, curves over time.
-    """
+    """`bending.bent`; see there. None where pure torch has to do it: another device, curves over time."""
     knobs = drive_db, mix, bias, ceiling_db, shape
     given = [knob for knob in knobs if knob is not None]
     if (
@@ -50,7 +49,7 @@ def bend(
         or not compiled.serves(x, *given)
     ):
         return None
-    return _bend(x, *knobs, CURVES.index(curve), with_dry)
+    return _bend(x, *knobs, CURVES.index(curve), oversample)
 
 
 @torch.library.custom_op("difffx::bend", mutates_args=())
@@ -62,12 +61,12 @@ def _bend(
     ceiling_db: Tensor | None,
     shape: Tensor | None,
     curve: int,
-    with_dry: bool,
+    factor: int,
 ) -> Tensor:
     """x [B, C, T], float32 or float64; knobs [B or 1, 1, 1]; `curve` by its place in CURVES."""
     x, knobs = x.contiguous(), _plain(drive_db, mix, bias, ceiling_db, shape)
     y = torch.empty_like(x)
-    compiled.call("bend", *_sizes(x, knobs, curve, with_dry), x, *knobs, y)
+    compiled.call("bend", *_sizes(x, knobs, curve, factor), *knobs, _taps(factor), x, y)
     return y
 
 
@@ -80,7 +79,7 @@ def _(
     ceiling_db: Tensor | None,
     shape: Tensor | None,
     curve: int,
-    with_dry: bool,
+    factor: int,
 ) -> Tensor:
     return x.new_empty(x.shape)
 
@@ -95,7 +94,7 @@ def _bend_backward(
     ceiling_db: Tensor | None,
     shape: Tensor | None,
     curve: int,
-    with_dry: bool,
+    factor: int,
     to_x: bool,
     to_knobs: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -107,7 +106,7 @@ def _bend_backward(
     knobs = _plain(drive_db, mix, bias, ceiling_db, shape)
     by_x, by_knobs = _gradients(x, to_x, to_knobs)
     wanted = by_x if to_x else None, by_knobs if to_knobs else None
-    compiled.call("bend_backward", *_sizes(x, knobs, curve, with_dry), x, *knobs, grad, *wanted)
+    compiled.call("bend_backward", *_sizes(x, knobs, curve, factor), *knobs, _taps(factor), x, grad, *wanted)
     return by_x, by_knobs
 
 
@@ -121,7 +120,7 @@ def _(
     ceiling_db: Tensor | None,
     shape: Tensor | None,
     curve: int,
-    with_dry: bool,
+    factor: int,
     to_x: bool,
     to_knobs: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -130,13 +129,13 @@ def _(
 
 def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs[:6])
-    ctx.curve, ctx.with_dry = inputs[6:]
+    ctx.curve, ctx.factor = inputs[6:]
 
 
 def _back(ctx, grad: Tensor):
     saved = ctx.saved_tensors
     to_x, *to = ctx.needs_input_grad[:6]
-    by_x, by_knobs = _bend_backward(grad, *saved, ctx.curve, ctx.with_dry, to_x, any(to))
+    by_x, by_knobs = _bend_backward(grad, *saved, ctx.curve, ctx.factor, to_x, any(to))
     to_each = [
         by_knobs[i, : knob.shape[0]].view(knob.shape).to(knob.dtype) if wanted else None
         for i, (knob, wanted) in enumerate(zip(saved[1:], to, strict=True))
@@ -151,10 +150,16 @@ def _plain(*knobs: Tensor | None) -> list[Tensor | None]:
     return [None if knob is None else knob.double().contiguous() for knob in knobs]
 
 
-def _sizes(x: Tensor, knobs: list[Tensor | None], curve: int, with_dry: bool) -> tuple[int, ...]:
+def _sizes(x: Tensor, knobs: list[Tensor | None], curve: int, factor: int) -> tuple[int, ...]:
     """What the C functions want to know first, in their order."""
     shared = sum(1 << i for i, knob in enumerate(knobs) if knob is not None and knob.shape[0] == 1)
-    return x.shape[0], x.shape[1] * x.shape[2], x.element_size(), curve, int(with_dry), shared
+    return *x.shape, x.element_size(), factor, curve, shared
+
+
+@functools.cache
+def _taps(factor: int) -> Tensor | None:
+    """[64, factor] float64; None where there is nothing to filter."""
+    return None if factor == 1 else oversampling.taps(factor)
 
 
 def _gradients(x: Tensor, to_x: bool, to_knobs: bool) -> tuple[Tensor, Tensor]:

@@ -52,14 +52,16 @@ SIGNATURES = {
     "compress_backward": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
     "feedback_reduction": 4 * [c_int64] + 4 * [c_void_p],
     "feedback_reduction_backward": 4 * [c_int64] + 6 * [c_void_p],
-    "bend": 6 * [c_int64] + 7 * [c_void_p],
-    "bend_backward": 6 * [c_int64] + 9 * [c_void_p],
-    "moving_filter": [*(8 * [c_int64]), c_double, *(8 * [c_void_p])],
-    "moving_filter_backward": [*(8 * [c_int64]), c_double, *(14 * [c_void_p])],
+    "bend": 7 * [c_int64] + 8 * [c_void_p],
+    "bend_backward": 7 * [c_int64] + 10 * [c_void_p],
     "gate": [*(7 * [c_int64]), c_double, *(6 * [c_void_p])],
     "gate_backward": [*(7 * [c_int64]), c_double, *(10 * [c_void_p])],
     "limit": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
     "limit_backward": [*(6 * [c_int64]), c_double, *(12 * [c_void_p])],
+    "auto_wah": [*(5 * [c_int64]), c_double, *(4 * [c_void_p])],
+    "auto_wah_backward": [*(5 * [c_int64]), c_double, *(7 * [c_void_p])],
+    "moving_filter": [*(8 * [c_int64]), c_double, *(8 * [c_void_p])],
+    "moving_filter_backward": [*(8 * [c_int64]), c_double, *(14 * [c_void_p])],
 }
 
 
