@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from difffx.functional.compiled import dynamics as fused_dynamics
+from difffx.functional.compiled import svf as fused
 from difffx.functional.control import at_audio_rate
-from difffx.functional.dynamics import compressor_gain_db
+from difffx.functional.dynamics import COMPRESSOR_FLOOR_DB, compressor_gain_db
 from difffx.functional.svf import svf
 
 
@@ -44,6 +46,9 @@ def dynamic_eq(
     """
     items, samples = x.shape[0], x.shape[-1]
     bands = frequency_hz.shape[1]
+    curves = threshold_db, ratio, attack_ms, release_ms, knee_db
+    if fused.serves(x, *(knob[:, :1] for knob in (frequency_hz, q, gain_db, *curves))):
+        return _band_by_band(x, sample_rate, x if key is None else key, frequency_hz, q, gain_db, *curves)
 
     def rows(knob: Tensor) -> Tensor:
         """[B or 1, K or 1, F] -> [B K, 1, F]: every band an item of its own."""
@@ -64,4 +69,27 @@ def dynamic_eq(
     for k in range(bands):
         knobs = {"frequency_hz": frequency_hz, "q": q, "gain_db": moving_db}
         x = svf(x, sample_rate, kind="peak", **{name: knob[:, k : k + 1] for name, knob in knobs.items()})
+    return x
+
+
+def _band_by_band(
+    x: Tensor,
+    sample_rate: int,
+    key: Tensor,
+    frequency_hz: Tensor,
+    q: Tensor,
+    gain_db: Tensor,
+    *curves: Tensor,
+) -> Tensor:
+    """The same for the compiled filter, which takes the reduction from the gain itself; nothing is copied."""
+    names = "threshold_db", "ratio", "attack_ms", "release_ms", "knee_db"
+    bands = frequency_hz.shape[1]
+    knobs = (knob.expand(-1, bands, -1).split(1, 1) for knob in (frequency_hz, q, gain_db, *curves))
+    for hz, width, rest_db, *detector in zip(*knobs, strict=True):
+        heard = svf(key, sample_rate, kind="band_pass", frequency_hz=hz, q=width)
+        settings = dict(zip(names, detector, strict=True))
+        fall_db = fused_dynamics.reduction_db(heard, sample_rate, floor_db=COMPRESSOR_FLOOR_DB, **settings)
+        if fall_db is None:
+            fall_db = -compressor_gain_db(heard, sample_rate, **settings)
+        x = fused.moving_filter(x, sample_rate, "peak", hz, width, rest_db, fall_db)
     return x

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional.ballistics import attack_release
+from difffx.functional.compiled import auto_wah as fused
 from difffx.functional.compiled import swing
 from difffx.functional.control import at_audio_rate
 from difffx.functional.delays import blend, fractional_delay, ms_to_samples
@@ -201,7 +202,14 @@ def auto_wah(
     sample. Both recursions are exact: `attack_release`, `low_and_band`.
     """
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
-    level = x.abs().amax(1, keepdim=True).double() * db_to_amplitude(sensitivity_db.double())
+    sensitivity = db_to_amplitude(sensitivity_db.double())
+    if swing.serves(x, frequency_hz, range_octaves, sensitivity_db, attack_ms, release_ms, q, mix):
+        mix = mix.double()
+        ends = 1.0 / q.double(), 1.0 - mix, mix
+        return fused.auto_wah(
+            x, sample_rate, frequency_hz, range_octaves, sensitivity, attack, release, *ends
+        )
+    level = x.abs().amax(1, keepdim=True).double() * sensitivity
     opened = attack_release(level, attack, release).clamp(max=1.0)
     rest_hz, octaves = (at_audio_rate(k.double(), x.shape[-1]) for k in (frequency_hz, range_octaves))
     center_hz = rest_hz * torch.exp2(octaves * opened)

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from difffx.functional import compiled, svf
+from difffx.functional.compiled import svf as fused
+from difffx.functional.dynamic_eq import dynamic_eq
+from difffx.functional.modulation import auto_wah
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
 RATE = 44_100
@@ -64,7 +67,7 @@ def test_one_knob_that_moves_among_others_that_stand_still_agrees(kind, size, ti
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_long_rows_in_segments_agree_when_their_memory_is_long(rows, threads, tiers_agree):
     knobs = curves({"frequency_hz": (20.0, 60.0), "q": (50.0, 100.0)}, rows, 9)
-    tiers_agree(named("band_pass", knobs), noise(rows, 1, 30_000), *knobs.values())
+    tiers_agree(named("band_pass", knobs), noise(rows, 1, 9000), *knobs.values())
 
 
 @pytest.mark.parametrize("moving", ["frequency_hz", "q", *LEVELS])
@@ -150,3 +153,86 @@ def test_the_operator_keeps_the_rules_of_torch(kind, knobs, threads):
     values = [v.requires_grad_() for v in values] + [None] * (5 - knobs)
     x = noise(3, 2, 100).requires_grad_()
     torch.library.opcheck(torch.ops.difffx.moving_filter.default, (x, *values, kind, 44_100.0, True))
+
+
+def test_what_is_taken_from_a_gain_is_taken():
+    knobs, fall_db = knobs_of("peak", 2, 300), 6.0 * noise(2, 1, 300, seed=4)
+    x = noise(2, 1, 300)
+    y = fused.moving_filter(x, RATE, "peak", *(knobs[name] for name in RANGES), fall_db)
+    knobs["gain_db"] = knobs["gain_db"] - fall_db
+    torch.testing.assert_close(y, svf.svf(x, RATE, kind="peak", **knobs), rtol=0.0, atol=1e-12)
+
+
+def bursts(*size):
+    """Loud, quiet, silent."""
+    envelope = torch.tensor([0.5, 0.02, 0.0]).repeat_interleave(max(size[-1] // 7, 1)).repeat(3)
+    return noise(*size) * envelope[: size[-1]]
+
+
+EQUALIZERS = {
+    "frequency_hz": (50.0, 20_000.0),
+    "q": (0.3, 10.0),
+    "gain_db": (-12.0, 12.0),
+    "threshold_db": (-60.0, 0.0),
+    "ratio": (1.0, 10.0),
+    "attack_ms": (1.0, 30.0),
+    "release_ms": (10.0, 100.0),
+}
+
+
+@pytest.mark.parametrize("moving", [None, "gain_db", "frequency_hz", "threshold_db"])
+@pytest.mark.parametrize("size", [(1, 1, 5000), (3, 2, 701), (2, 1, 3)], ids=str)
+def test_dynamic_equalizers_agree(size, moving, tiers_agree):
+    knobs = {k: v.view(-1, 3, 1) for k, v in curves(EQUALIZERS, 3 * size[0], 1).items()}
+    if moving:
+        knobs[moving] = knobs[moving] * torch.linspace(1.0, 0.5, 7, dtype=torch.float64)
+    knobs["knee_db"] = torch.full((1, 1, 1), 6.0, dtype=torch.float64)
+
+    def run(x, key, *values):
+        return dynamic_eq(x, RATE, key=key, **dict(zip(knobs, values, strict=True)))
+
+    tiers_agree(run, noise(*size), bursts(size[0], 2, size[2]), *knobs.values(), rtol=1e-8)
+    tiers_agree(lambda x, *values: run(x, None, *values), bursts(*size), *knobs.values(), rtol=1e-8)
+
+
+WAHS = {
+    "frequency_hz": (100.0, 3_000.0),
+    "range_octaves": (-2.0, 4.0),
+    "sensitivity_db": (0.0, 30.0),
+    "attack_ms": (0.1, 50.0),
+    "release_ms": (0.1, 100.0),
+    "q": (0.7, 12.0),
+    "mix": (0.0, 1.0),
+}
+
+
+def wah(x, *values):
+    return auto_wah(x, RATE, **dict(zip(WAHS, values, strict=True)))
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("size", [(1, 1, 5000), (9, 1, 700), (3, 2, 701), (2, 3, 64), (2, 1, 1)], ids=str)
+def test_auto_wahs_agree_in_sound_and_all_gradients(size, threads, tiers_agree):
+    settings = curves(WAHS, size[0], 1)
+    tiers_agree(wah, bursts(*size), *settings.values())
+    tiers_agree(wah, bursts(*size), *(value[:1] for value in settings.values()))
+    tiers_agree(wah, bursts(*size).float(), *(v.float() for v in settings.values()), rtol=1e-4)
+
+
+def test_an_auto_wah_of_two_equal_channels_hears_both_as_the_loudest(tiers_agree):
+    tiers_agree(wah, bursts(2, 1, 700).repeat(1, 2, 1), *curves(WAHS, 2, 1).values())
+
+
+def test_a_broken_item_of_an_auto_wah_leaves_the_others_alone(with_gradients):
+    x, settings = bursts(3, 2, 900), curves(WAHS, 3, 1)
+    clean = with_gradients(wah, x, *settings.values())
+    x[1, 1, 400] = torch.nan
+    for ours, theirs in zip(with_gradients(wah, x, *settings.values()), clean, strict=True):
+        assert torch.equal(ours[[0, 2]], theirs[[0, 2]])
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_operator_of_the_auto_wah_keeps_the_rules_of_torch(channels):
+    table = torch.tensor([300.0, 2.0, 3.0, 0.9, 0.99, 0.2, 0.4, 0.6], dtype=torch.float64)
+    inputs = bursts(3, channels, 100).requires_grad_(), table.repeat(3, channels, 1), 44_100.0, True
+    torch.library.opcheck(torch.ops.difffx.auto_wah.default, inputs)

@@ -7,15 +7,12 @@ again from its first memories, then from the end: gradients of band and low, eac
 added, go through the transpose of the same step. Few rows are cut into segments. A first pass runs them all from
 silence and from each unit memory, which tells where every segment of the second pass starts. */
 
-#include "angles.h"
+#include "svf.h"
 
 enum { MEMORIES = 2, COPIES = 3 }; /* the sound, and two unit memories without it */
 enum { LEVELS, PEAK, LOW_SHELF, HIGH_SHELF };
-enum { HZ, Q, GAIN, LOW = GAIN, BAND, HIGH, KNOBS };
+enum { HZ, Q, GAIN, FALL, LOW = GAIN, BAND, HIGH, KNOBS }; /* a fall is taken from the gain, if there is one */
 
-#define HIGHEST 0.49
-#define PI 3.141592653589793
-#define ALL(n) for (int n = 0; n < BLOCK; n++)
 
 struct knob {
     const void *values; /* [items, samples], or [items] in double precision */
@@ -98,17 +95,12 @@ static void turn_knobs(struct block *b, const struct job *job, const struct plac
         fresh[i] = job->knobs[i].values && (first || job->knobs[i].type != 1);
         if (fresh[i]) turn_knob(job->knobs + i, b->knobs[i], place, at);
     }
-    const double limit = HIGHEST * job->sample_rate, turn = 0.5 / job->sample_rate;
-    if (fresh[HZ]) ALL(n) {
-        vec hz = b->knobs[HZ][n], sine, cosine;
-        sine_cosine(smaller(splat(limit), hz) * turn, &sine, &cosine);
-        b->tangent[n] = sine / cosine;
-        b->by_hz[n] = (vec)((mask)((1.0 + b->tangent[n] * b->tangent[n]) * (PI / job->sample_rate)) & (mask)(hz <= limit));
-    }
+    if (fresh[HZ]) ALL(n) b->tangent[n] = tangent_of(b->knobs[HZ][n], job->sample_rate, b->by_hz + n);
     if (fresh[Q]) ALL(n) b->damping[n] = 1.0 / b->knobs[Q][n];
-    if (job->kind != LEVELS && fresh[GAIN]) ALL(n) {
+    if (job->kind != LEVELS && (fresh[GAIN] | fresh[FALL])) ALL(n) {
         const double octaves = job->kind == PEAK ? 0.08304820237218406 : 0.04152410118609203; /* log2(10) / 40 or 80 */
-        vec up = exp2_of(b->knobs[GAIN][n] * octaves);
+        vec gain = job->knobs[FALL].values ? b->knobs[GAIN][n] - b->knobs[FALL][n] : b->knobs[GAIN][n];
+        vec up = exp2_of(gain * octaves);
         b->root[n] = job->kind == PEAK ? up : up * up;
         b->corner[n] = job->kind == HIGH_SHELF ? up : 1.0 / up;
     }
@@ -136,24 +128,6 @@ static void turn_knobs(struct block *b, const struct job *job, const struct plac
         }
     }
     ALL(n) b->share[n] = 1.0 / (1.0 + b->g[n] * (b->g[n] + b->k[n]));
-}
-
-/* One sample: memories [2] on, band and low out. */
-INLINE void step(vec *memories, vec x, vec g, vec share, vec *band, vec *low) {
-    *band = (memories[0] + g * (x - memories[1])) * share;
-    *low = memories[1] + g * *band;
-    memories[0] = 2.0 * *band - memories[0];
-    memories[1] = 2.0 * *low - memories[1];
-}
-
-/* One sample back: what memories [2] and the outputs get from later, gradients of the two equations out. */
-INLINE void step_back(vec *memories, vec band, vec low, vec g, vec share, vec *by_band, vec *by_low) {
-    band += 2.0 * memories[0];
-    low += 2.0 * memories[1];
-    *by_band = (band + g * low) * share;
-    *by_low = low - g * *by_band;
-    memories[0] = *by_band - memories[0];
-    memories[1] = *by_low - memories[1];
 }
 
 static void forward_group(void *argument, int64_t group) {
@@ -208,6 +182,7 @@ static void knobs_back(const struct block *b, int64_t kind, const vec *by_g, con
             by_damping += by_band[n] * root * (1.0 - root);
             by_tangent *= corner;
         }
+        if (kind != LEVELS) to[FALL][n] = -to[GAIN][n];
         to[HZ][n] = by_tangent * b->by_hz[n];
         to[Q][n] = -by_damping * k * k;
     }

@@ -26,7 +26,8 @@ def serves(x: Tensor, *knobs: Tensor) -> bool:
 
 
 def moving_filter(x: Tensor, sample_rate: int, kind: str, *knobs: Tensor) -> Tensor:
-    """x [B, C, T] filtered; knobs [B or 1, 1, F]: frequency in Hz, Q, then the gain in dB or three levels.
+    """x [B, C, T] filtered; knobs [B or 1, 1, F]: frequency in Hz, Q, then three levels, or the gain in
+    dB and, if given, what is taken from it.
 
     A curve of as many points as x has samples is taken as it is, float32 or float64; others are drawn first.
     """
