@@ -12,8 +12,10 @@ from torch.nn.functional import pad
 
 from difffx.functional import compiled
 from difffx.functional.compiled import combs as machine
+from difffx.functional.compiled.feedback_line import still_line
 from difffx.functional.delay_network import delay_network
 from difffx.functional.delays import blend, fractional_delay, ms_to_samples
+from difffx.functional.interpolation import neighbors, places
 from difffx.functional.reverb import SIXTY_DB, across, once
 
 HIGHEST = 0.49
@@ -71,7 +73,7 @@ def feedback_delay_network(
     )
     power = 0.5 * (low / (1.0 - low) + high / (1.0 - high)).mean(1, keepdim=True)  # of all echoes to come
     out_of = across(out_of * power.clamp(min=FAINTEST).rsqrt().unsqueeze(2), width.double())
-    x_late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
+    x_late = _later(once(x), ms_to_samples(predelay_ms, sample_rate))
     into = into if x_late.shape[1] == 2 else into.sum(1, keepdim=True)
     wet = delay_network(x_late, _system(feedback, into, out_of), filters, delays)
     return blend(x, wet, mix)
@@ -107,7 +109,7 @@ def freeverb(
     of the comb, so that all of them decay alike.
     """
     scale = size * sample_rate / 44_100
-    late = fractional_delay(once(x), ms_to_samples(predelay_ms, sample_rate))
+    late = _later(once(x), ms_to_samples(predelay_ms, sample_rate))
     late = schroeder_all_pass(late, diffusion, *(max(round(scale * delay), 1) for delay in ALL_PASSES))
     delays = [[max(round(scale * (delay + spread)), 1) for delay in COMBS] for spread in (0, SPREAD)]
     gains = torch.stack([decay_gains(decay_s, side, sample_rate) for side in delays], 1)
@@ -115,7 +117,9 @@ def freeverb(
     power = gains.square() / (1.0 - gains.square())
     levels = signs * (len(COMBS) * power.clamp(min=FAINTEST)).rsqrt()
     wet = combs(late, gains, levels, _damping_pole(damping_hz, sample_rate), delays)
-    return blend(x, across(wet, width), mix)
+    with torch.autocast(x.device.type, enabled=False):
+        wet = across(torch.eye(2, dtype=wet.dtype, device=wet.device).unsqueeze(0), width) @ wet
+    return blend(x, wet, mix)
 
 
 def decay_gains(decay_s: Tensor, delays: Sequence[int], sample_rate: int) -> Tensor:
@@ -260,6 +264,16 @@ def _comb(x: Tensor, gain: Tensor, delay: int) -> Tensor:
 def _answer(v: Tensor, gain: Tensor, delay: int) -> Tensor:
     """v[n - delay] - gain v[n]."""
     return pad(v, (delay, 0))[..., : v.shape[-1]] - gain * v
+
+
+def _later(x: Tensor, delay: Tensor) -> Tensor:
+    """`fractional_delay` by a steady time, [B or 1, 1, 1] in float64; compiled, it keeps nothing but x."""
+    if not compiled.serves(x, delay):
+        return fractional_delay(x, delay)
+    shape, rows = x.shape[:2], x.shape[0] * x.shape[1]
+    start, weights = places(delay.clamp(min=0.0), neighbors("lagrange"))
+    weights = weights.expand(*shape, 1, -1).reshape(rows, -1)
+    return still_line(x.reshape(rows, -1), start.expand(*shape, 1).reshape(rows), weights).view(x.shape)
 
 
 def _damping_pole(damping_hz: Tensor, sample_rate: int) -> Tensor:

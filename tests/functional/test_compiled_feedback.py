@@ -49,6 +49,17 @@ def test_a_line_agrees_in_sound_and_all_gradients(shape, delays, interpolation, 
 @needs_compiler
 @any_threads
 @any_shape
+@pytest.mark.parametrize("delays", [(0.0, 3.9), (300.2, 5000.0)], ids=str)
+def test_a_steady_delay_agrees_in_sound_and_both_gradients(shape, delays, threads, tiers_agree):
+    x, delay = noise(*shape), spaced(*delays, shape[0])
+    tiers_agree(fdn._later, x, delay)
+    tiers_agree(fdn._later, x, delay[-1:])
+    tiers_agree(fdn._later, x.float(), delay, rtol=1e-5)
+
+
+@needs_compiler
+@any_threads
+@any_shape
 @any_interpolation
 @pytest.mark.parametrize("delays", [(1.0, 9.0), (44.0, 400.0), (900.0, 9000.0)], ids=str)
 def test_a_moving_line_agrees_in_sound_and_all_gradients(shape, delays, interpolation, threads, tiers_agree):
@@ -158,7 +169,7 @@ def test_a_broken_item_leaves_the_others_alone(broken):
 
 
 @needs_compiler
-@pytest.mark.parametrize("damped", [False, True])
+@pytest.mark.parametrize("damped", [False, True, None])
 def test_the_operators_keep_the_rules_of_torch(damped):
     knobs = (
         noise(3, 100),
@@ -168,10 +179,15 @@ def test_the_operators_keep_the_rules_of_torch(damped):
     )
     x, weights, feedback, pole = (knob.requires_grad_() for knob in knobs)
     start = torch.tensor([1, 7, 200])
-    inputs = x, start, weights, feedback, pole if damped else None, True
+    looped = None if damped is None else feedback
+    inputs = x, start, weights, looped, pole if damped else None, True
     torch.library.opcheck(torch.ops.difffx.feedback_line.default, inputs)
-    x, delay, feedback = (knob.detach().requires_grad_() for knob in (x, noise(3, 1, 100) + 9.0, feedback))
-    inputs = x.view(3, 1, 100), delay, feedback.view(3, 1, 1), 4, True
+
+
+@needs_compiler
+def test_the_operator_of_moving_lines_keeps_the_rules_of_torch():
+    knobs = noise(3, 1, 100), noise(3, 1, 100, seed=1) + 9.0, spaced(-0.5, 0.5, 3)
+    inputs = (*(knob.requires_grad_() for knob in knobs), 4, True)
     torch.library.opcheck(torch.ops.difffx.moving_feedback_line.default, inputs)
 
 

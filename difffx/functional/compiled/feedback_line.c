@@ -1,5 +1,5 @@
-/* Delay lines that hear themselves, a row each, forward and back: a line that does not move is its own adjoint on
-reversed time, where it is entered at its output. */
+/* Delay lines, and those that hear themselves, a row each, forward and back: a line that does not move is its own
+adjoint on reversed time, where it is entered at its output. */
 
 #include "past.h"
 
@@ -11,7 +11,7 @@ struct job {
     const void *x, *grad;    /* [rows, samples] */
     const int64_t *start;    /* [rows], the delay of the nearest neighbor */
     const double *weights;   /* [rows, taps], of it and of those before it */
-    const double *feedback;  /* [rows] */
+    const double *feedback;  /* [rows]; null: the lines do not hear themselves */
     const double *pole;      /* [rows], of the low-pass in the way back; may be null */
     void *y, *grad_x;        /* like x; grad_x may be null */
     void *entered;           /* like x, what enters the line; null where no gradients to settings are wanted */
@@ -22,16 +22,17 @@ struct job {
 struct line {
     struct past past; /* what entered */
     int64_t start;
-    int damped;
+    int looped, damped;
     double weights[TAPS], feedback, pass;
     struct one_pole pole;
 };
 
 static int open_line(struct line *line, const struct job *job, int64_t row) {
     int64_t start = job->start[row], longest = job->samples;
-    line->start = start < 1 ? 1 : start > longest ? longest : start;
+    line->looped = job->feedback != NULL;
+    line->start = start < line->looped ? line->looped : start > longest ? longest : start;
     for (int64_t k = 0; k < TAPS; k++) line->weights[k] = k < job->taps ? job->weights[row * job->taps + k] : 0.0;
-    line->feedback = job->feedback[row];
+    line->feedback = line->looped ? job->feedback[row] : 0.0;
     line->damped = job->pole != NULL;
     line->pass = line->damped ? 1.0 - job->pole[row] : 1.0;
     line->pole = start_pole(line->damped ? job->pole[row] : 0.0);
@@ -60,17 +61,21 @@ INLINE void run_soon(struct line *line, const double *x, int64_t count, double *
     line->pole.state = splat(state);
 }
 
-/* As long as the line does not hear what is written. */
-INLINE void run_step(struct line *line, const double *restrict x, int64_t count, double *restrict left,
-                     double *restrict returned, int taps) {
-    double *restrict now = line->past.now;
-    const double *seen = now - line->start, *back = left, feedback = line->feedback;
-    const double w[TAPS] = {line->weights[0], line->weights[1], line->weights[2], line->weights[3]};
+INLINE void read_line(const double *restrict seen, const double *weights, int64_t count, double *restrict left, int taps) {
+    const double w[TAPS] = {weights[0], weights[1], weights[2], weights[3]};
     for (int64_t n = 0; n < count; n++) {
         double sum = w[0] * seen[n];
         for (int k = 1; k < taps; k++) sum += w[k] * seen[n - k];
         left[n] = sum;
     }
+}
+
+/* As long as the line does not hear what is written. */
+INLINE void run_step(struct line *line, const double *restrict x, int64_t count, double *restrict left,
+                     double *restrict returned, int taps) {
+    double *restrict now = line->past.now;
+    const double *back = left, feedback = line->feedback;
+    read_line(now - line->start, line->weights, count, left, taps);
     if (line->damped) {
         damp(line, left, returned, count);
         back = returned;
@@ -82,6 +87,12 @@ INLINE void run_step(struct line *line, const double *restrict x, int64_t count,
 nothing is damped, the former is the latter, and `returned` is not written. */
 INLINE void run_line(struct line *line, const double *x, int64_t count, double *left, double *returned, int taps) {
     make_room(&line->past);
+    if (!line->looped) {
+        memcpy(line->past.now, x, count * sizeof(double));
+        read_line(line->past.now - line->start, line->weights, count, left, taps);
+        line->past.now += count;
+        return;
+    }
     if (line->start < SOON) {
         run_soon(line, x, count, left, returned, taps);
         line->past.now += count;

@@ -1,4 +1,4 @@
-"""Delay lines that hear themselves, still and moving, as one pass forward and one back."""
+"""Delay lines and those that hear themselves, still and moving, as one pass forward and one back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def feedback_line(x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor, p
     return _line(x, start, weights, feedback, pole, _learned(weights, feedback, pole))[0]
 
 
+def still_line(x: Tensor, start: Tensor, weights: Tensor) -> Tensor:
+    """One echo: as `feedback_line` without feedback, and `start` may be 0."""
+    return _line(x, start, weights, None, None, _learned(weights))[0]
+
+
 def moving_feedback_line(x: Tensor, delay: Tensor, feedback: Tensor, neighbors: int) -> Tensor:
     """A delay line whose time moves while it hears itself; see `feedback_delays.moving_feedback_line`.
 
@@ -34,20 +39,21 @@ def moving_feedback_line(x: Tensor, delay: Tensor, feedback: Tensor, neighbors: 
 
 @torch.library.custom_op("difffx::feedback_line", mutates_args=())
 def _line(
-    x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor, pole: Tensor | None, keep: bool
+    x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor | None, pole: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """The sound and, if to be kept, what entered the line."""
+    """The sound and, if to be kept, what entered the line, where that is not x."""
     x, *settings = (t if t is None else t.contiguous() for t in (x, start, weights, feedback, pole))
-    y, entered = torch.empty_like(x), _room(x, keep)
-    compiled.call("feedback_line", *_sizes(x, weights), x, *settings, y, entered if keep else None)
+    y, entered = torch.empty_like(x), _entered(x, feedback, keep)
+    kept = entered if entered.numel() else None
+    compiled.call("feedback_line", *_sizes(x, weights), x, *settings, y, kept)
     return y, entered
 
 
 @_line.register_fake
 def _(
-    x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor, pole: Tensor | None, keep: bool
+    x: Tensor, start: Tensor, weights: Tensor, feedback: Tensor | None, pole: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), _room(x, keep)
+    return x.new_empty(x.shape), _entered(x, feedback, keep)
 
 
 @torch.library.custom_op("difffx::feedback_line_backward", mutates_args=())
@@ -56,16 +62,16 @@ def _line_backward(
     x: Tensor | None,
     start: Tensor,
     weights: Tensor,
-    feedback: Tensor,
+    feedback: Tensor | None,
     pole: Tensor | None,
     entered: Tensor,
     to_x: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients to x, if wanted, and to weights, feedback and pole: [R, W + 2], if `entered` was kept."""
-    inputs = (t if t is None else t.contiguous() for t in (x, start, weights, feedback, pole))
+    inputs = [t if t is None else t.contiguous() for t in (x, start, weights, feedback, pole)]
     grad, entered = grad.contiguous(), entered.contiguous()
     by_x, sums = _gradients(grad, weights, to_x)
-    kept = entered if entered.numel() else None
+    kept = inputs[0] if feedback is None else entered if entered.numel() else None
     sizes = _sizes(grad, weights)
     compiled.call("feedback_line_backward", *sizes, *inputs, kept, grad, by_x if to_x else None, sums)
     return by_x, sums
@@ -77,7 +83,7 @@ def _(
     x: Tensor | None,
     start: Tensor,
     weights: Tensor,
-    feedback: Tensor,
+    feedback: Tensor | None,
     pole: Tensor | None,
     entered: Tensor,
     to_x: bool,
@@ -87,8 +93,9 @@ def _(
 
 def _keep_line(ctx, inputs, output) -> None:
     x, *settings, keep = inputs
-    pole = settings[-1]
-    ctx.save_for_backward(x if keep and pole is not None else None, *settings, output[1])
+    feedback, pole = settings[-2:]
+    needed = keep and (feedback is None or pole is not None)
+    ctx.save_for_backward(x if needed else None, *settings, output[1])
     ctx.set_materialize_grads(False)
 
 
@@ -174,6 +181,10 @@ def _moving_sizes(x: Tensor, delay: Tensor, neighbors: int) -> tuple[int, ...]:
 
 def _room(x: Tensor, keep: bool) -> Tensor:
     return x.new_empty(x.shape if keep else 0)
+
+
+def _entered(x: Tensor, feedback: Tensor | None, keep: bool) -> Tensor:
+    return _room(x, keep and feedback is not None)
 
 
 def _gradients(grad: Tensor, weights: Tensor, to_x: bool) -> tuple[Tensor, Tensor]:
