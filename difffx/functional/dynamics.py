@@ -7,6 +7,7 @@ from torch import Tensor
 
 from difffx.functional.ballistics import attack_release, one_pole
 from difffx.functional.compiled import dynamics as fused
+from difffx.functional.compiled import transients as fused_transients
 from difffx.functional.control import at_audio_rate
 from difffx.functional.crossover import linkwitz_riley
 from difffx.functional.curves import knee
@@ -248,13 +249,25 @@ def transient_shaper(
 
     so it is bounded by the knobs. Exact recursions; one gain for all channels.
     """
-    peak = sliding_max(loudest(x).abs(), max(1, round(HOLD_MS * sample_rate / 1000.0)))
-    falls_ms = torch.cat((torch.full_like(sustain_ms, FALL_MS), sustain_ms), 1).double()
-    peaks = decaying_peak(peak, ms_to_pole(falls_ms, sample_rate))
+    window = max(1, round(HOLD_MS * sample_rate / 1000.0))
+    fall_ms, rise_ms = torch.full_like(sustain_ms, FALL_MS), torch.full_like(attack_ms, RISE_MS)
+    times_ms = fall_ms, sustain_ms, rise_ms, attack_ms
+    fall, long_fall, rise, slow_rise = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in times_ms)
+    y = fused_transients.shape_transients(
+        x,
+        attack_db=attack_db,
+        sustain_db=sustain_db,
+        poles=(fall, long_fall, rise, slow_rise),
+        window=window,
+        floor_db=TRANSIENT_FLOOR_DB,
+        depth_db=TRANSIENT_DB,
+    )
+    if y is not None:
+        return y
+    peaks = decaying_peak(sliding_max(loudest(x).abs(), window), torch.cat((fall, long_fall), 1))
     above_db = amplitude_to_db(peaks, TRANSIENT_FLOOR_DB) - TRANSIENT_FLOOR_DB  # 0 in silence, and before
-    rise_ms = torch.full_like(attack_ms, RISE_MS).double()
-    fast, long = one_pole(above_db, ms_to_pole(rise_ms, sample_rate)).split(1, 1)
-    slow = one_pole(above_db[:, :1], ms_to_pole(attack_ms.double(), sample_rate))
+    fast, long = one_pole(above_db, rise).split(1, 1)
+    slow = one_pole(above_db[:, :1], slow_rise)
     onset, tail = (-torch.expm1(apart.clamp(min=0.0) / -TRANSIENT_DB) for apart in (fast - slow, long - fast))
     attack_db, sustain_db = (at_audio_rate(gain_db, x.shape[-1]) for gain_db in (attack_db, sustain_db))
     return x * db_to_amplitude(attack_db * onset + sustain_db * tail)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difffx.functional import compiled, gating, limiting
+from difffx.functional import compiled, dynamics, gating, limiting
 
 RATE = 44_100
 needs_compiler = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
@@ -87,9 +87,8 @@ def test_a_broken_item_of_a_limiter_leaves_the_others_alone():
 def test_the_operator_of_limiters_keeps_the_rules_of_torch():
     x, table = swells(3, 2, 100), torch.tensor([[-6.0, 6.0, 0.99]], dtype=torch.float64).repeat(3, 1)
     curve, taps = torch.zeros(3, 1, 100, dtype=torch.float64), torch.tensor(limiting._taps()).double()
-    for ceilings, points in ((None, None), (curve, taps)):
-        inputs = x.requires_grad_(), table, ceilings, None, points, 20, 1.0, True
-        torch.library.opcheck(torch.ops.difffx.limit.default, inputs)
+    inputs = x.requires_grad_(), table, curve, None, taps, 20, 1.0, True
+    torch.library.opcheck(torch.ops.difffx.limit.default, inputs)
 
 
 EXPANDERS = {
@@ -174,3 +173,57 @@ def test_the_operator_of_gates_keeps_the_rules_of_torch():
     for key, thresholds in ((None, None), (swells(3, 1, 100, seed=1), curve)):
         inputs = x.requires_grad_(), key, table, thresholds, 20, -120.0, True
         torch.library.opcheck(torch.ops.difffx.gate.default, inputs)
+
+
+SHAPERS = {
+    "attack_db": (-24.0, 24.0),
+    "sustain_db": (-24.0, 24.0),
+    "attack_ms": (2.0, 60.0),
+    "sustain_ms": (5.0, 500.0),
+}
+
+
+def shaped(names, rate=RATE):
+    def run(x, *values):
+        return dynamics.transient_shaper(x, rate, **dict(zip(names, values, strict=True)))
+
+    return run
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rate", [100, RATE])
+def test_transient_shapers_agree_in_sound_and_in_all_gradients(shape, rate, threads, tiers_agree):
+    x, knobs = swells(*shape), settings(SHAPERS, shape[0])
+    tiers_agree(shaped(knobs, rate), x, *knobs.values(), atol=1e-11)
+    single = x.float(), *(v.float() for v in knobs.values())
+    tiers_agree(shaped(knobs, rate), *single, rtol=1e-3, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("moving", [("attack_db",), ("sustain_db",), ("attack_db", "sustain_db")], ids=str)
+def test_transient_shapers_agree_where_gains_move_and_are_shared_by_all_items(moving, tiers_agree):
+    x, knobs = swells(5, 2, 3000), settings(SHAPERS, 2)
+    for name in knobs:
+        curve = torch.stack((knobs[name][0], knobs[name][1] - 2.0, knobs[name][1]), -1).view(1, 1, 3)
+        knobs[name] = curve if name in moving else knobs[name][1:]
+    tiers_agree(shaped(knobs), x, *knobs.values())
+
+
+@needs_compiler
+def test_a_broken_item_of_a_transient_shaper_leaves_the_others_alone():
+    x, knobs = swells(3, 2, 900), settings(SHAPERS, 3, seed=1)
+    clean = shaped(knobs)(x, *knobs.values())
+    x[1, 1, 400] = torch.nan
+    y = shaped(knobs)(x, *knobs.values())
+    assert y[1, :, 400:].isnan().all()
+    assert torch.equal(y[[0, 2]], clean[[0, 2]]) and torch.equal(y[1, :, :400], clean[1, :, :400])
+
+
+@needs_compiler
+def test_the_operator_of_transient_shapers_keeps_the_rules_of_torch():
+    x, table = swells(3, 2, 100), torch.tensor([[6.0, -6.0, 0.01, 0.001, 0.9, 0.99]], dtype=torch.float64)
+    curve = torch.linspace(-6.0, 6.0, 300, dtype=torch.float64).view(3, 1, 100)
+    inputs = x.requires_grad_(), table.repeat(3, 1), curve, None, 20, -80.0, 10.0, True
+    torch.library.opcheck(torch.ops.difffx.transients.default, inputs)

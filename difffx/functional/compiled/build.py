@@ -54,14 +54,16 @@ SIGNATURES = {
     "feedback_reduction_backward": 4 * [c_int64] + 6 * [c_void_p],
     "bend": 7 * [c_int64] + 8 * [c_void_p],
     "bend_backward": 7 * [c_int64] + 10 * [c_void_p],
-    "gate": [*(7 * [c_int64]), c_double, *(6 * [c_void_p])],
-    "gate_backward": [*(7 * [c_int64]), c_double, *(10 * [c_void_p])],
-    "limit": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
-    "limit_backward": [*(6 * [c_int64]), c_double, *(12 * [c_void_p])],
     "auto_wah": [*(5 * [c_int64]), c_double, *(4 * [c_void_p])],
     "auto_wah_backward": [*(5 * [c_int64]), c_double, *(7 * [c_void_p])],
     "moving_filter": [*(8 * [c_int64]), c_double, *(8 * [c_void_p])],
     "moving_filter_backward": [*(8 * [c_int64]), c_double, *(14 * [c_void_p])],
+    "gate": [*(7 * [c_int64]), c_double, *(6 * [c_void_p])],
+    "gate_backward": [*(7 * [c_int64]), c_double, *(10 * [c_void_p])],
+    "transients": [*(6 * [c_int64]), *(2 * [c_double]), *(6 * [c_void_p])],
+    "transients_backward": [*(6 * [c_int64]), *(2 * [c_double]), *(10 * [c_void_p])],
+    "limit": [*(6 * [c_int64]), c_double, *(8 * [c_void_p])],
+    "limit_backward": [*(6 * [c_int64]), c_double, *(12 * [c_void_p])],
 }
 
 

@@ -5,18 +5,17 @@ What has no memory runs along time, but for the static curve; the rest runs four
 backward in time and finds all but the states at the start of each block again. */
 
 #include "detectors.h"
-#include "rows.h"
+#include "levels.h"
 
 enum { THRESHOLD, SLOPE, KNEE, RANGE, WIDTH, ATTACK, RELEASE, SETTINGS };
 enum { HEARD, FALLING, OPENED, STATES };
 
 struct job {
-    int64_t items, channels, samples, keys, groups, blocks, type, window;
-    double floor;             /* of the magnitude */
+    int64_t items, channels, samples, groups, blocks, type, window;
+    struct heard key;
     const double *settings;   /* [items, SETTINGS], slope = ratio - 1, poles for times */
     const double *thresholds; /* [items, samples], in place of that column; may be null */
-    const void *x, *key;      /* [items, channels or keys, samples] */
-    const void *grad;         /* like y */
+    const void *x, *grad;     /* [items, channels, samples] */
     void *y;                  /* like x */
     double *kept;             /* [groups, blocks, STATES, LANES], before each block; may be null */
     void *grad_x, *grad_key;  /* grad_key null: all goes to grad_x */
@@ -59,31 +58,12 @@ static struct group place(const struct job *job, int64_t group) {
     struct group g = {.first = first_of(job->items, job->groups, group)};
     vec r, counting;
     g.lanes = count_of(job->items, job->groups, group);
-    g.floor_db = DB_PER_OCTAVE * log2_of(splat(job->floor))[0];
+    g.floor_db = DB_PER_OCTAVE * log2_of(splat(job->key.floor))[0];
     for (int l = 0; l < g.lanes; l++)
         for (int s = 0; s < SETTINGS; s++) g.of[s][l] = job->settings[(g.first + l) * SETTINGS + s];
     g.per_db = 1.0 / larger(splat(1e-300), g.of[KNEE]);
     g.silence = reduction_of(&g, g.of[THRESHOLD] - g.floor_db, &r, &counting);
     return g;
-}
-
-INLINE int64_t row_of(const struct job *job, int64_t item, int64_t channel) {
-    return (item * job->channels + channel) * job->samples;
-}
-
-INLINE int64_t key_of(const struct job *job, int64_t item, int64_t channel) {
-    return (item * job->keys + channel) * job->samples;
-}
-
-/* Levels in dB of the loudest channel, held at the floor. */
-static void level_of(const struct job *job, int64_t item, int64_t at, vec *level) {
-    row_block x;
-    TIMES(n) level[n] = splat(job->floor);
-    for (int64_t c = 0; c < job->keys; c++) {
-        load_part(x, job->key, job->type, key_of(job, item, c), job->samples, at);
-        TIMES(n) level[n] = louder(level[n], x[n]);
-    }
-    TIMES(n) level[n] = DB_PER_OCTAVE * log2_of(level[n]);
 }
 
 /* The thresholds of a block. */
@@ -113,7 +93,7 @@ static void forward_group(void *argument, int64_t group) {
     for (int64_t b = 0; b < job->blocks; b++) {
         const int64_t at = b * BLOCK;
         if (job->kept) memcpy(job->kept + (group * job->blocks + b) * STATES * LANES, states, sizeof states);
-        for (int l = 0; l < g.lanes; l++) level_of(job, g.first + l, at, rows[l]);
+        for (int l = 0; l < g.lanes; l++) level_of(&job->key, g.first + l, at, rows[l]);
         turn_rows(rows, block);
         slide_block(&slide, block);
         thresholds_of(job, &g, at, threshold);
@@ -132,9 +112,9 @@ static void forward_group(void *argument, int64_t group) {
         for (int l = 0; l < g.lanes; l++) {
             TIMES(n) gain[n] = exp2_of(rows[l][n] * (1.0 / DB_PER_OCTAVE));
             for (int64_t c = 0; c < job->channels; c++) {
-                load_part(x, job->x, job->type, row_of(job, g.first + l, c), job->samples, at);
+                load_part(x, job->x, job->type, ((g.first + l) * job->channels + c) * job->samples, job->samples, at);
                 TIMES(n) x[n] *= gain[n];
-                store_part(x, job->y, job->type, row_of(job, g.first + l, c), job->samples, at);
+                store_part(x, job->y, job->type, ((g.first + l) * job->channels + c) * job->samples, job->samples, at);
             }
         }
     }
@@ -149,46 +129,15 @@ static void direct(const struct job *job, int64_t item, int64_t at, vec *gain_db
         total[n] = splat(0.0);
     }
     for (int64_t c = 0; c < job->channels; c++) {
-        load_part(x, job->x, job->type, row_of(job, item, c), job->samples, at);
-        load_part(y, job->grad, job->type, row_of(job, item, c), job->samples, at);
+        load_part(x, job->x, job->type, (item * job->channels + c) * job->samples, job->samples, at);
+        load_part(y, job->grad, job->type, (item * job->channels + c) * job->samples, job->samples, at);
         TIMES(n) {
             total[n] += x[n] * y[n];
             y[n] *= gain[n];
         }
-        store_part(y, job->grad_x, job->type, row_of(job, item, c), job->samples, at);
+        store_part(y, job->grad_x, job->type, (item * job->channels + c) * job->samples, job->samples, at);
     }
     TIMES(n) gain_db[n] = NEPER_PER_DB * gain[n] * total[n];
-}
-
-/* The gradient of the level, shared by the loudest channels; the sound has its own already. */
-static void to_key(const struct job *job, int64_t item, int64_t at, const vec *by) {
-    row_block x, y, peak, winners;
-    void *to = job->grad_key ? job->grad_key : job->grad_x;
-    mask any = bits(0);
-    TIMES(n) any |= (mask)(by[n] != 0.0);
-    if (!(any[0] | any[1] | any[2] | any[3] | (job->grad_key != NULL))) return;
-    TIMES(n) {
-        peak[n] = splat(job->floor);
-        winners[n] = splat(0.0);
-    }
-    for (int64_t c = 0; c < job->keys; c++) {
-        load_part(x, job->key, job->type, key_of(job, item, c), job->samples, at);
-        TIMES(n) {
-            vec loud = magnitude(x[n]), more = choose(loud == peak[n], winners[n] + 1.0, winners[n]);
-            winners[n] = choose(loud > peak[n], splat(1.0), more);
-            peak[n] = louder(peak[n], loud);
-        }
-    }
-    for (int64_t c = 0; c < job->keys; c++) {
-        load_part(x, job->key, job->type, key_of(job, item, c), job->samples, at);
-        if (!job->grad_key) load_part(y, to, job->type, key_of(job, item, c), job->samples, at);
-        TIMES(n) {
-            vec by_x = by[n] / (NEPER_PER_DB * x[n] * winners[n]);
-            by_x = (vec)((mask)(magnitude(x[n]) >= peak[n]) & (mask)(by[n] != 0.0) & (mask)by_x);
-            x[n] = job->grad_key ? by_x : y[n] + by_x;
-        }
-        store_part(x, to, job->type, key_of(job, item, c), job->samples, at);
-    }
 }
 
 /* What the way back of a block hands to the one before, and the sums over all. */
@@ -260,7 +209,7 @@ static void backward_group(void *argument, int64_t group) {
     row_block rows[LANES] = {{{0}}};
     for (int64_t b = top; b >= 0; b--) {
         const int64_t at = b * BLOCK;
-        for (int l = 0; l < g.lanes; l++) level_of(job, g.first + l, at - job->window + 1, rows[l]);
+        for (int l = 0; l < g.lanes; l++) level_of(&job->key, g.first + l, at - job->window + 1, rows[l]);
         turn_rows(rows, level);
         slide_block_back(&slide, level, winner, at);
         if (b >= job->blocks) continue;
@@ -282,7 +231,8 @@ static void backward_group(void *argument, int64_t group) {
             room[(at + n) & most] = splat(0.0);
         }
         turn_lanes(by, rows);
-        for (int l = 0; l < g.lanes; l++) to_key(job, g.first + l, at, rows[l]);
+        for (int l = 0; l < g.lanes; l++)
+            level_back(&job->key, g.first + l, at, rows[l], job->grad_key ? job->grad_key : job->grad_x, !job->grad_key);
     }
     sums.of[THRESHOLD] += reduction_back(&g, g.of[THRESHOLD] - g.floor_db, sums.silence, sums.of);
     for (int l = 0; l < g.lanes; l++)
@@ -295,9 +245,9 @@ static void backward_group(void *argument, int64_t group) {
     int64_t items, int64_t channels, int64_t samples, int64_t keys, int64_t groups, int64_t type, int64_t window, \
         double floor, const double *settings, const double *thresholds, const void *x, const void *key
 #define SIZED                                                                                                   \
-    .items = items, .channels = channels, .samples = samples, .keys = keys, .groups = groups, .type = type,     \
-    .window = window, .blocks = (samples + BLOCK - 1) / BLOCK, .floor = floor, .settings = settings,            \
-    .thresholds = thresholds, .x = x, .key = key
+    .items = items, .channels = channels, .samples = samples, .groups = groups, .type = type, .window = window, \
+    .blocks = (samples + BLOCK - 1) / BLOCK, .key = {key, keys, samples, type, floor}, .settings = settings,    \
+    .thresholds = thresholds, .x = x
 
 int difffx_gate(SIZES, void *y, double *kept, int64_t threads) {
     struct job job = {SIZED, .y = y, .kept = kept};

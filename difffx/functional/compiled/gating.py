@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional import compiled
-from difffx.functional.control import at_audio_rate
+from difffx.functional.compiled.tensors import are_knobs, contiguous, curve_or_column
 from difffx.functional.units import ms_to_pole
 
 
@@ -34,29 +34,22 @@ def expand(
     threshold_db may be a curve, the others are [B or 1, 1, 1]. None where pure torch has to do it.
     """
     still = ratio, knee_db, range_db, hysteresis_db, attack_ms, release_ms
-    if not _serves(x, x if key is None else key, (threshold_db, *still)):
+    heard = x if key is None else key
+    if not (
+        heard.ndim == x.ndim == 3
+        and heard.dtype == x.dtype
+        and (heard.shape[0], heard.shape[2]) == (x.shape[0], x.shape[2])
+        and are_knobs(x.shape[0], still, (threshold_db,))
+        and compiled.serves(x, heard, threshold_db, *still)
+    ):
         return None
     items, _, samples = x.shape
-    threshold_db = at_audio_rate(threshold_db.double(), samples)
-    curve = None if threshold_db.shape[2] == 1 else threshold_db.expand(items, 1, samples)
+    curve, column = curve_or_column(threshold_db, items, samples)
     poles = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
-    first = threshold_db if curve is None else torch.zeros_like(curve[..., :1])
-    columns = first, ratio.double() - 1.0, knee_db, range_db, hysteresis_db, *poles
+    columns = column, ratio.double() - 1.0, knee_db, range_db, hysteresis_db, *poles
     table = torch.cat([column.double().expand(items, 1, 1) for column in columns], 1).squeeze(2)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, key, table, curve) if t is not None)
     return _gate(x, key, table, curve, min(hold, samples), floor_db, keep)[0]
-
-
-def _serves(x: Tensor, key: Tensor, settings: tuple[Tensor, ...]) -> bool:
-    """Whether there is one kind of audio, as many items of it, and only the first setting may move."""
-    return (
-        key.ndim == x.ndim == 3
-        and key.dtype == x.dtype
-        and (key.shape[0], key.shape[2]) == (x.shape[0], x.shape[2])
-        and all(s.ndim == 3 and s.shape[0] in (x.shape[0], 1) and s.shape[1] == 1 for s in settings)
-        and all(s.shape[2] == 1 for s in settings[1:])
-        and compiled.serves(x, key, *settings)
-    )
 
 
 @torch.library.custom_op("difffx::gate", mutates_args=())
@@ -70,7 +63,7 @@ def _gate(
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """x and key; settings [B, 7] and a curve [B, 1, T] in float64 -> the sound and, to keep, states."""
-    x, key, settings, thresholds = _contiguous(x, key, settings, thresholds)
+    x, key, settings, thresholds = contiguous(x, key, settings, thresholds)
     y, kept = _outputs(x, settings, keep)
     sizes = _sizes(x, key, kept, window, floor_db)
     sounds = x, x if key is None else key
@@ -95,7 +88,7 @@ def _gate_backward(
     floor_db: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients to x, key, settings and thresholds; of no elements where there are none of these."""
-    grad, x, key, settings, thresholds = _contiguous(grad, x, key, settings, thresholds)
+    grad, x, key, settings, thresholds = contiguous(grad, x, key, settings, thresholds)
     grads = _gradients(x, key, settings, thresholds)
     wanted = (by if by.numel() else None for by in grads)
     sizes = _sizes(x, key, kept, window, floor_db)
@@ -142,7 +135,3 @@ def _sizes(
     """What the C functions want to know, in their order."""
     keys = x.shape[1] if key is None else key.shape[1]
     return *x.shape, keys, kept.shape[0], x.element_size(), window, 10.0 ** (floor_db / 20.0)
-
-
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]

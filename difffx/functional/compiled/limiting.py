@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional import compiled
-from difffx.functional.control import at_audio_rate
+from difffx.functional.compiled.tensors import are_knobs, contiguous, curve_or_column
 from difffx.functional.units import ms_to_pole
 
 
@@ -29,32 +29,16 @@ def limit(
 
     release_ms is [B or 1, 1, 1], the others may be curves. None where pure torch has to do it.
     """
-    settings = ceiling_db, drive_db, release_ms
-    if not _serves(x, settings):
+    levels, knobs = (ceiling_db, drive_db), (ceiling_db, drive_db, release_ms)
+    if not (x.ndim == 3 and are_knobs(x.shape[0], (release_ms,), levels) and compiled.serves(x, *knobs)):
         return None
-    levels = (at_audio_rate(level_db.double(), x.shape[2]) for level_db in (ceiling_db, drive_db))
-    curves, columns = zip(*(_curve_or_column(level_db, x.shape) for level_db in levels), strict=True)
+    parts = (curve_or_column(level_db, x.shape[0], x.shape[2]) for level_db in levels)
+    curves, columns = zip(*parts, strict=True)
     pole = ms_to_pole(release_ms.double(), sample_rate).expand(x.shape[0], 1, 1)
     table = torch.cat((*columns, pole), 1).squeeze(2)
     points = None if taps is None else torch.tensor(taps, dtype=torch.float64)
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *settings))
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *knobs))
     return _limit(x, table, *curves, points, lookahead, margin, keep)[0]
-
-
-def _serves(x: Tensor, settings: tuple[Tensor, ...]) -> bool:
-    return (
-        x.ndim == 3
-        and all(s.ndim == 3 and s.shape[0] in (x.shape[0], 1) and s.shape[1] == 1 for s in settings)
-        and settings[-1].shape[2] == 1
-        and compiled.serves(x, *settings)
-    )
-
-
-def _curve_or_column(level_db: Tensor, shape: torch.Size) -> tuple[Tensor | None, Tensor]:
-    """One or the other counts: a curve [B, 1, T], or what stands still, [B, 1, 1]."""
-    if level_db.shape[2] == 1:
-        return None, level_db.expand(shape[0], 1, 1)
-    return level_db.expand(shape[0], 1, shape[2]), level_db.new_zeros(shape[0], 1, 1)
 
 
 @torch.library.custom_op("difffx::limit", mutates_args=())
@@ -69,7 +53,7 @@ def _limit(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [B, C, T]; settings [B, 3], curves [B, 1, T] in float64 -> the sound; to keep, gain and states."""
-    x, settings, ceilings, drives = _contiguous(x, settings, ceilings, drives)
+    x, settings, ceilings, drives = contiguous(x, settings, ceilings, drives)
     y, gain, kept = _outputs(x, settings, lookahead, keep)
     sizes = _sizes(x, kept, lookahead, margin)
     kept_or_not = (gain, kept) if keep else (None, None)
@@ -96,7 +80,7 @@ def _limit_backward(
     margin: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients to x, to the settings and to the curves, which are empty where there are none."""
-    grad, x, settings, ceilings, drives = _contiguous(grad, x, settings, ceilings, drives)
+    grad, x, settings, ceilings, drives = contiguous(grad, x, settings, ceilings, drives)
     grads = tuple(
         x.new_zeros(0) if t is None else torch.zeros_like(t) for t in (x, settings, ceilings, drives)
     )
@@ -142,7 +126,3 @@ def _outputs(x: Tensor, settings: Tensor, lookahead: int, keep: bool) -> tuple[T
 def _sizes(x: Tensor, kept: Tensor, lookahead: int, margin: float) -> tuple[int | float, ...]:
     """What the C functions want to know, in their order."""
     return *x.shape, kept.shape[0], x.element_size(), lookahead, margin
-
-
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
