@@ -49,9 +49,9 @@ def oversampled(x: Tensor, factor: int, bend: Callable[[Tensor], Tensor]) -> Ten
     """`bend` applied at `factor` times the rate: [B, C, T] -> [B, C, T].
 
     Up and down together are flat within 0.001 dB up to 0.453 of the rate, -12 dB at half of it, and hear 63
-    samples ahead. 8 x 131072 samples on one thread: 14, 26, 64 ms for a factor of 2, 4, 8. Curves with static
-    knobs do not come here where a kernel can have them: it makes the new samples, bends and filters them without
-    writing them down (`compiled.bending`).
+    samples ahead. 8 x 131072 samples on one thread: 14, 26, 64 ms for a factor of 2, 4, 8. Curves of static
+    knobs do not come here where there is a kernel: `compiled.bending` makes the new samples, bends them and
+    filters them without writing them down.
     """
     return downsample(bend(upsample(x, factor)), factor)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from difffx.functional import compiled, waveshapers
 from difffx.functional.compiled import bending
+from difffx.functional.compiled.table import look_up
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
 
@@ -39,19 +40,21 @@ KNOBS = {  # name -> its knobs, with a setting for each of three items
     },
 }
 
+STRAIGHT = {**KNOBS, "bit_crusher": {"bits": (3.0, 7.4, 1.0), "mix": (1.0, 0.6, 0.1)}}
+
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return 2.0 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1.0
 
 
 def knobs(name: str, items: int = 3) -> list[Tensor]:
-    rows = [torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in KNOBS[name].values()]
+    rows = [torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in STRAIGHT[name].values()]
     return [row.repeat(-(-items // 3), 1, 1)[:items] for row in rows]
 
 
 def shaper(name: str, **options: int):
     def run(x: Tensor, *values: Tensor) -> Tensor:
-        return getattr(waveshapers, name)(x, **dict(zip(KNOBS[name], values, strict=True)), **options)
+        return getattr(waveshapers, name)(x, **dict(zip(STRAIGHT[name], values, strict=True)), **options)
 
     return run
 
@@ -60,7 +63,7 @@ def db(found: Tensor, expected: Tensor) -> float:
     return 20 * math.log10(max((found.double() - expected).norm() / expected.norm(), 1e-20))
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", STRAIGHT)
 def test_both_tiers_agree_mono_and_stereo_at_odd_lengths(name, tiers_agree):
     for channels, samples in ((1, 1), (1, 5), (2, 256), (2, 1111)):
         tiers_agree(shaper(name), 3.0 * noise(3, channels, samples), *knobs(name), rtol=1e-12)
@@ -73,7 +76,7 @@ def test_both_tiers_agree_for_any_number_of_items_and_threads(name, threads, tie
         tiers_agree(shaper(name), noise(items, 1, 40_001), *knobs(name, items))
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", STRAIGHT)
 def test_knobs_that_all_items_share_collect_the_gradients_of_all(name, tiers_agree):
     tiers_agree(shaper(name), noise(3, 2, 500), *(knob[:1] for knob in knobs(name)), atol=1e-12)
     mixed = [knob[:1] if i % 2 else knob for i, knob in enumerate(knobs(name))]
@@ -81,7 +84,7 @@ def test_knobs_that_all_items_share_collect_the_gradients_of_all(name, tiers_agr
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
-@pytest.mark.parametrize("name", ["tanh", "soft_clip", "double_soft_clip"])
+@pytest.mark.parametrize("name", ["tanh", "soft_clip", "double_soft_clip", "bit_crusher"])
 def test_both_tiers_agree_oversampled(name, factor, tiers_agree):
     for channels, samples in ((1, 1), (2, 40), (1, 1111)):
         shared = [knob[:1] if i % 2 else knob for i, knob in enumerate(knobs(name))]
@@ -146,7 +149,7 @@ def test_a_bias_far_from_zero_is_kept(bias, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", STRAIGHT)
 def test_the_loudest_and_the_quietest_sounds_stay_finite(name, dtype):
     for level in (0.0, 1e-40, 1e-30, 1e20, 1e30):
         inputs = [t.to(dtype).requires_grad_() for t in (level * noise(3, 1, 50), *knobs(name))]
@@ -156,7 +159,7 @@ def test_the_loudest_and_the_quietest_sounds_stay_finite(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", STRAIGHT)
 def test_a_broken_sample_stays_alone_and_a_broken_knob_in_its_item(name, dtype):
     x, given = noise(3, 1, 40_000).to(dtype), [knob.to(dtype) for knob in knobs(name)]
     clean = shaper(name)(x, *given)
@@ -205,3 +208,31 @@ def test_the_operators_keep_the_rules_of_torch(curve, dtype):
     knobs = [None if knob is None else knob.clone().requires_grad_() for knob in (one, one, bias, one, one)]
     arguments = noise(2, 1, 40).to(dtype).requires_grad_(), *knobs, bending.CURVES.index(curve), 1
     torch.library.opcheck(bending._bend, arguments)
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("items", [1, 2])
+def test_both_tiers_look_up_the_same(items, threads, tiers_agree):
+    def run(x: Tensor, drive_db: Tensor, table: Tensor, mix: Tensor) -> Tensor:
+        return waveshapers.table_shaper(x, drive_db=drive_db, table=table, mix=mix)
+
+    half = torch.full((1, 1, 1), 0.5, dtype=torch.float64)
+    for shape in ((2, 1, 1), (2, 2, 41_001)):
+        x = 1.5 * noise(*shape)
+        tiers_agree(run, x, 3.0 * half, noise(items, 33, 1, seed=1), half)
+        tiers_agree(run, x.float(), 3.0 * half, noise(items, 3, 1, seed=1).float(), half, rtol=1e-4)
+
+
+def test_a_broken_sample_breaks_no_other_at_the_table():
+    u, table = noise(2, 1, 500), noise(2, 9, 1, seed=1)
+    clean = look_up(u, table)
+    u[1, 0, 7] = torch.nan
+    y = look_up(u, table)
+    assert y[1, 0, 7].isnan() and y.isnan().sum() == 1
+    assert torch.equal(y.nan_to_num(0.0)[~y.isnan()], clean[~y.isnan()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_operator_of_the_table_keeps_the_rules_of_torch(dtype):
+    arguments = (noise(2, 1, 40).to(dtype), noise(2, 5, 1, seed=1).to(dtype))
+    torch.library.opcheck(look_up, tuple(t.requires_grad_() for t in arguments))

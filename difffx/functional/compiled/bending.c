@@ -15,7 +15,7 @@ few roundings, -140 dB. Nothing is kept for the way back, which works the curve 
 #define PIECE (32 * STRIP) /* samples that one thread bends at a time */
 #define WORTHWHILE 65536   /* samples from which on more than one thread is faster; of oversampled ones an eighth */
 
-enum { TANH, HARD, SOFT, DOUBLE_SOFT, CUBIC, ARC_TAN, ARC_SINH, ARC_TANH, EXPONENTIAL, MAGNITUDE, BLEND };
+enum { TANH, HARD, SOFT, DOUBLE_SOFT, CUBIC, ARC_TAN, ARC_SINH, ARC_TANH, EXPONENTIAL, MAGNITUDE, BLEND, STEPS };
 enum { DRIVE, MIX, BIAS, CEILING, SHAPE, KNOBS };
 enum { BY_DRY, BY_WET, BY_GAIN, BY_OFFSET, BY_SHAPE, BY_REST, SUMS };
 
@@ -100,7 +100,7 @@ INLINE double knob_of(const struct job *job, int knob, int64_t item, double othe
 static struct setting setting_of(const struct job *job, int64_t item) {
     const double mix = knob_of(job, MIX, item, 1.0), drive = knob_of(job, DRIVE, item, 0.0);
     struct setting s = {.curve = job->curve, .biased = !!job->knobs[BIAS]};
-    s.shaped = job->curve == SOFT || job->curve == DOUBLE_SOFT || job->curve == EXPONENTIAL || job->curve == BLEND;
+    s.shaped = job->curve == SOFT || job->curve == DOUBLE_SOFT || job->curve == EXPONENTIAL || job->curve >= BLEND;
     s.bias = knob_of(job, BIAS, item, 0.0);
     s.shape = knob_of(job, SHAPE, item, 0.0);
     s.ceiling = exp_of(NEPER_PER_DB * knob_of(job, CEILING, item, 0.0));
@@ -111,6 +111,7 @@ static struct setting setting_of(const struct job *job, int64_t item) {
     s.excess = s.bias - s.center;
     s.e = exp_of(2.0 * s.center);
     if (job->curve == TANH || job->curve == BLEND) s.a = 2.0 * s.e / (s.e + 1.0);
+    if (job->curve == STEPS) s.a = exp_of(0.6931471805599453 * (s.shape - 1.0));
     if (job->curve == ARC_SINH) s.a = __builtin_sqrt(1.0 + s.bias * s.bias);
     if (job->curve == DOUBLE_SOFT) {
         const double power = exp_of(2.0 * held_in(s.shape, job->type == 4 ? 10.0 : 80.0));

@@ -183,6 +183,17 @@ CURVE(magnitude) {
     return OF(size)(u);
 }
 
+/* To a grid; the gradient goes straight through, that to the shape, in bits, is of the error's size. */
+CURVE(steps) {
+    V place = u * (REAL)s->a, near = place + (REAL)WHOLES - (REAL)WHOLES;
+    V y = OF(choose)(OF(size)(place) < (REAL)(0.25 * WHOLES), near, place) * (REAL)(1.0 / s->a);
+    if (back) {
+        *slope = OF(all)(1.0);
+        *by_shape = (u - y) * (REAL)0.6931471805599453;
+    }
+    return y;
+}
+
 /* From tanh (shape 0) over the cubic (1) to the clip (2). */
 CURVE(blend) {
     const REAL share = (REAL)(s->shape < 1.0 ? s->shape : s->shape - 1.0);
@@ -219,6 +230,7 @@ static void OF(bend_tile)(const struct setting *s, const V *x, V *y, V *slope, V
         RUN(EXPONENTIAL, exponential)
         RUN(MAGNITUDE, magnitude)
         RUN(BLEND, blend)
+        RUN(STEPS, steps)
     }
 }
 

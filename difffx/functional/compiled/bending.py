@@ -21,8 +21,10 @@ CURVES = (
     "Exponential",
     "Magnitude",
     "Blend",
+    "Steps",
 )
-"""In the order of bending.c; the definitions stand in `difffx.functional.bending` under these names."""
+"""In the order of bending.c; the definitions stand in `difffx.functional.bending` under these names, that of
+Steps in `waveshapers.bit_crusher`: its shape are the bits."""
 
 BIASED = {"Tanh", "Hard", "DoubleSoft", "Cubic", "ArcTan", "ArcSinh", "Blend"}
 """Those that can be used off center here."""
