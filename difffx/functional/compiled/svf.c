@@ -15,13 +15,13 @@ enum { HZ, Q, GAIN, FALL, LOW = GAIN, BAND, HIGH, KNOBS }; /* a fall is taken fr
 
 
 struct knob {
-    const void *values; /* [items, samples], or [items] in double precision */
-    int64_t type;       /* 4 or 8 of a curve, 1 of one value */
-    void *grad;         /* [rows, samples], or [rows * segments], sums; null: not wanted */
+    const void *values; /* [items, samples], or [items, frames] or [items] in double precision */
+    int64_t type;       /* 4 or 8 of a curve, 2 of frames with straight lines between them, 1 of one value */
+    void *grad;         /* [rows, samples], or [rows * segments, frames or 1], sums; null: not wanted */
 };
 
 struct job {
-    int64_t rows, samples, channels, segments, length, blocks, type, kind, backward;
+    int64_t rows, samples, channels, segments, length, blocks, type, kind, frames, backward;
     double sample_rate;
     const void *x, *grad;      /* [rows, samples], as those that follow */
     void *y, *grad_x;          /* grad_x null: not wanted */
@@ -74,8 +74,62 @@ static void hand_out(const struct job *job, int64_t group, const vec *states) {
             job->ends[v * n + i] = states[i][l];
 }
 
+/* Of a block from sample `at` on: frames from the first one of each lane on, at each sample. */
+INLINE vec frame_at(const struct job *job, const struct place *place, int64_t at, int n) {
+    vec now;
+    for (int l = 0; l < LANES; l++)
+        now[l] = place->knobs[l].first - (place->items[l] < 0 ? 0 : place->items[l]) * job->samples + at;
+    return (now + (double)n) * ((job->frames - 1.0) / (job->samples - 1.0));
+}
+
+INLINE vec frame_before(const struct job *job, vec place) { return smaller(splat(job->frames - 2.0), floor_of(place)); }
+
+INLINE int same(vec a, vec b) {
+    int equal = 1;
+    for (int l = 0; l < LANES; l++) equal &= a[l] == b[l];
+    return equal;
+}
+
+/* Most blocks pass no frame. */
+static void draw(const struct job *job, const double *frames, vec *to, const struct place *place, int64_t at) {
+    vec before = frame_before(job, frame_at(job, place, at, 0)), left = splat(1.0), right = splat(1.0);
+    const int passes = !same(before, frame_before(job, frame_at(job, place, at, BLOCK - 1)));
+    ALL(n) {
+        vec here = frame_at(job, place, at, n);
+        if (passes) before = frame_before(job, here);
+        for (int l = 0; l < LANES && (passes || !n); l++) {
+            if (place->items[l] < 0) continue;
+            const double *from = frames + place->items[l] * job->frames + (int64_t)before[l];
+            left[l] = from[0];
+            right[l] = from[1];
+        }
+        here -= before;
+        to[n] = (1.0 - here) * left + here * right;
+    }
+}
+
+static void draw_back(const struct job *job, double *grad, const vec *by, const struct place *place, int64_t at,
+                      int64_t group) {
+    vec before = frame_before(job, frame_at(job, place, at, 0)), all = splat(0.0), right = splat(0.0);
+    const int passes = !same(before, frame_before(job, frame_at(job, place, at, BLOCK - 1)));
+    ALL(n) {
+        vec here = frame_at(job, place, at, n);
+        if (passes) before = frame_before(job, here);
+        all += by[n];
+        right += by[n] * (here - before);
+        if (!passes && n < BLOCK - 1) continue;
+        for (int l = 0; l < LANES; l++) {
+            if (place->items[l] < 0) continue;
+            double *to = grad + (group * LANES + l) * job->frames + (int64_t)before[l];
+            to[0] += all[l] - right[l];
+            to[1] += right[l];
+        }
+        all = right = splat(0.0);
+    }
+}
+
 /* Knobs beyond the end of a row stand at 1, which no kind minds. */
-static void turn_knob(const struct knob *knob, vec *to, const struct place *place, int64_t at) {
+static void turn_knob(const struct job *job, const struct knob *knob, vec *to, const struct place *place, int64_t at) {
     if (knob->type == 1) {
         vec value = splat(1.0);
         for (int l = 0; l < LANES; l++)
@@ -83,7 +137,8 @@ static void turn_knob(const struct knob *knob, vec *to, const struct place *plac
         ALL(n) to[n] = value;
         return;
     }
-    load_block(to, knob->values, knob->type, place->knobs, at);
+    if (knob->type == 2) draw(job, knob->values, to, place, at);
+    else load_block(to, knob->values, knob->type, place->knobs, at);
     for (int l = 0; l < LANES; l++)
         for (int64_t n = valid_at(place->knobs + l, at); n < BLOCK; n++) to[n][l] = 1.0;
 }
@@ -93,7 +148,7 @@ static void turn_knobs(struct block *b, const struct job *job, const struct plac
     int fresh[KNOBS];
     for (int i = 0; i < KNOBS; i++) {
         fresh[i] = job->knobs[i].values && (first || job->knobs[i].type != 1);
-        if (fresh[i]) turn_knob(job->knobs + i, b->knobs[i], place, at);
+        if (fresh[i]) turn_knob(job, job->knobs + i, b->knobs[i], place, at);
     }
     if (fresh[HZ]) ALL(n) b->tangent[n] = tangent_of(b->knobs[HZ][n], job->sample_rate, b->by_hz + n);
     if (fresh[Q]) ALL(n) b->damping[n] = 1.0 / b->knobs[Q][n];
@@ -227,6 +282,7 @@ static void backward_group(void *argument, int64_t group) {
             const struct knob *knob = job->knobs + i;
             if (!knob->grad) continue;
             if (knob->type == 1) ALL(n) sums[i] += by_knobs[i][n];
+            else if (knob->type == 2) draw_back(job, knob->grad, by_knobs[i], &place, b * BLOCK, group);
             else store_block(by_knobs[i], knob->grad, knob->type, place.sound, b * BLOCK);
         }
     }
@@ -270,11 +326,11 @@ static int run_job(struct job *job, void (*task)(void *, int64_t), int64_t threa
 A segment is `length` samples, a multiple of BLOCK if there is more than one. Returns 0, or 1 if out of memory. */
 #define SIZES                                                                                                 \
     int64_t rows, int64_t samples, int64_t channels, int64_t segments, int64_t length, int64_t type, int64_t kind, \
-        int64_t types, double sample_rate, const void *x, const void *hz, const void *q, const void *first,      \
+        int64_t types, int64_t frames, double sample_rate, const void *x, const void *hz, const void *q, const void *first,      \
         const void *second, const void *third
 #define SIZED                                                                                                    \
     .rows = rows, .samples = samples, .channels = channels, .segments = segments, .length = length,              \
-    .blocks = (length + BLOCK - 1) / BLOCK, .type = type, .kind = kind, .sample_rate = sample_rate, .x = x,      \
+    .blocks = (length + BLOCK - 1) / BLOCK, .type = type, .kind = kind, .frames = frames, .sample_rate = sample_rate, .x = x, \
     .knobs = {{hz, types & 15}, {q, types >> 8 & 15}, {first, types >> 16 & 15}, {second, types >> 24 & 15},     \
               {third, types >> 32 & 15}}
 

@@ -15,6 +15,9 @@ from difffx.functional.control import at_audio_rate
 KINDS = ("levels", "peak", "low_shelf", "high_shelf")
 """`levels`: low-pass, band-pass and high-pass, each at its own; in the order of svf.c."""
 
+LONG = 8
+"""Lines between frames are drawn by the kernel if they are as many samples long."""
+
 
 def serves(x: Tensor, *knobs: Tensor) -> bool:
     """Whether a kernel can take x [B, C, T] and knobs [B or 1, 1, F]."""
@@ -29,17 +32,22 @@ def moving_filter(x: Tensor, sample_rate: int, kind: str, *knobs: Tensor) -> Ten
     """x [B, C, T] filtered; knobs [B or 1, 1, F]: frequency in Hz, Q, then three levels, or the gain in
     dB and, if given, what is taken from it.
 
-    A curve of as many points as x has samples is taken as it is, float32 or float64; others are drawn first.
+    A curve of as many points as x has samples is taken as it is, float32 or float64. So are few frames if all
+    knobs that have any have the same number of them; others are drawn first.
     """
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *knobs))
-    hz, q, *rest = (_ready(x, knob) for knob in knobs)
+    short = (k.shape[-1] for k in knobs if 1 < LONG * k.shape[-1] <= x.shape[-1])
+    frames = max(short, default=1)
+    hz, q, *rest = (_ready(x, knob, frames) for knob in knobs)
     rest += [None] * (3 - len(rest))
     return _moving_filter(x, hz, q, *rest, KINDS.index(kind), float(sample_rate), keep)[0]
 
 
-def _ready(x: Tensor, knob: Tensor) -> Tensor:
-    """[B, 1, T], or [B, 1, 1] in float64."""
-    if knob.shape[-1] != x.shape[-1] or knob.shape[-1] == 1:
+def _ready(x: Tensor, knob: Tensor, frames: int) -> Tensor:
+    """[B, 1, T], or, in float64, [B, 1, frames] or [B, 1, 1]."""
+    if knob.shape[-1] in (1, frames):
+        knob = knob.double()
+    elif knob.shape[-1] != x.shape[-1]:
         knob = at_audio_rate(knob.double(), x.shape[-1])
     return knob.expand(x.shape[0], 1, -1)
 
@@ -59,7 +67,7 @@ def _moving_filter(
     """The sound and, if to be kept, memories before every block."""
     x, knobs = x.contiguous(), _contiguous(hz, q, first, second, third)
     y, kept = torch.empty_like(x), _memories(x, keep)
-    sizes = *_sizes(x), kind, _types(x, knobs), sample_rate
+    sizes = *_sizes(x), kind, *_types(x, knobs), sample_rate
     compiled.call("moving_filter", *sizes, x, *knobs, y, kept if keep else None)
     return y, kept
 
@@ -95,12 +103,12 @@ def _moving_filter_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients to x and the knobs, of no elements if not wanted.
 
-    To a curve [B, C, T], to a static knob [B, C, N] for N segments of each row: both are still to be summed.
+    To a curve [B, C, T], else [B, C N, F or 1] for N segments of each row: both are still to be summed.
     """
     grad, x, knobs = grad.contiguous(), x.contiguous(), _contiguous(hz, q, first, second, third)
     grads = _gradients(x, knobs, wanted)
     to = (g if w else None for g, w in zip(grads, wanted, strict=True))
-    sizes = *_sizes(x), kind, _types(x, knobs), sample_rate
+    sizes = *_sizes(x), kind, *_types(x, knobs), sample_rate
     compiled.call("moving_filter_backward", *sizes, x, *knobs, grad, kept, *to)
     return grads
 
@@ -165,10 +173,15 @@ def _sizes(x: Tensor) -> tuple[int, ...]:
     return items * channels, samples, channels, *_segments(x), x.element_size()
 
 
-def _types(x: Tensor, knobs: list[Tensor | None]) -> int:
-    """A byte for each knob, see `struct knob` in svf.c."""
-    kinds = (0 if k is None else 1 if k.shape[-1] == 1 else k.element_size() for k in knobs)
-    return sum(kind << 8 * i for i, kind in enumerate(kinds))
+def _types(x: Tensor, knobs: list[Tensor | None]) -> tuple[int, int]:
+    """A byte for each knob, see `struct knob` in svf.c; the number of frames."""
+    lengths = [1 if knob is None else knob.shape[-1] for knob in knobs]
+    frames = max((length for length in lengths if length != x.shape[-1]), default=1)
+    types = (
+        0 if knob is None else 1 if length == 1 else 2 if length == frames else knob.element_size()
+        for knob, length in zip(knobs, lengths, strict=True)
+    )
+    return sum(kind << 8 * i for i, kind in enumerate(types)), frames
 
 
 def _memories(x: Tensor, keep: bool) -> Tensor:
@@ -185,7 +198,8 @@ def _gradients(x: Tensor, knobs: list[Tensor | None], wanted: list[bool]) -> tup
     for knob, want in zip(knobs, wanted[1:], strict=True):
         if not want:
             rooms.append(x.new_empty(0))
+        elif knob.shape[-1] == x.shape[-1] > 1:
+            rooms.append(knob.new_empty(items, channels, knob.shape[-1]))
         else:
-            last = _segments(x)[0] if knob.shape[-1] == 1 else knob.shape[-1]
-            rooms.append(knob.new_empty(items, channels, last))
+            rooms.append(knob.new_zeros(items, channels * _segments(x)[0], knob.shape[-1]))
     return tuple(rooms)
