@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from difffx.functional import compiled, waveshapers
+from difffx.functional import compiled, levels, waveshapers
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -267,23 +267,49 @@ def folded_db(y: torch.Tensor, cycles: int) -> float:
     return 10 * math.log10(power[~harmonic].sum() / power[harmonic].sum())
 
 
-@pytest.mark.parametrize("name", ["tanh", "hard_clip", "arctan"])
+CYCLES, SAMPLES = 929, 8192  # a tone of 5.0 kHz at 44.1
+TONE = torch.sin(2 * math.pi * CYCLES * torch.arange(SAMPLES, dtype=torch.float64) / SAMPLES).repeat(3)
+
+
+def loud(name: str) -> dict[str, torch.Tensor]:
+    """Settings at which a curve makes many harmonics, even ones where it can."""
+    if name == "rectifier":
+        return {"amount": knob(1.0)}
+    if name == "bit_crusher":
+        return {"bits": knob(2.0), "mix": knob(1.0)}
+    given = {key: knob(pair[1]) for key, pair in KNOBS.get(name, {}).items()}
+    if name == "table_shaper":
+        points = torch.linspace(-1.0, 1.0, 9, dtype=torch.float64).view(1, -1, 1)
+        given = {"table": points.sign() * points.abs().sqrt()}
+    return {
+        "drive_db": knob(12.0 if name in ("arctanh", "table_shaper") else 30.0),
+        **given,
+        "mix": knob(1.0),
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_oversampling_takes_away_the_tones_that_fit_no_chord(name):
-    samples = 8192
-    cycles = 929  # 5.0 kHz at 44.1
-    tone = torch.sin(2 * math.pi * cycles * torch.arange(samples, dtype=torch.float64) / samples)
-    given = {key: knob(pair[0]) for key, pair in KNOBS[name].items()}
-    left = [
-        folded_db(
-            getattr(waveshapers, name)(
-                tone.repeat(3).view(1, 1, -1), drive_db=knob(30.0), mix=knob(1.0), **given, oversample=factor
-            )[..., samples:-samples],
-            cycles,
-        )
-        for factor in (1, 2, 4, 8)
-    ]
-    assert left[0] > left[1] + 5 > left[2] + 10 > left[3] + 15
-    assert left[3] < left[0] - 20
+    def left_db(factor: int) -> float:
+        y = getattr(waveshapers, name)(TONE.view(1, 1, -1), **loud(name), oversample=factor)
+        return folded_db(y[..., SAMPLES:-SAMPLES], CYCLES)
+
+    left = [left_db(factor) for factor in (1, 2, 4, 8)]
+    assert left[0] > left[1] + 6 > left[2] + 8 > left[3] + 14
+    assert left[3] < left[0] - 18
+
+
+LOPSIDED = {"tanh", "double_soft_clip", "cubic", "arctan", "arcsinh", "exponential", "rectifier"}
+
+
+@pytest.mark.parametrize("oversample", [1, 2])
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_lopsided_leaves_dc_that_a_high_pass_takes_out_and_what_is_not_leaves_none(name, oversample):
+    tone = TONE.repeat(3).view(1, 1, -1)
+    y = getattr(waveshapers, name)(tone, **loud(name), oversample=oversample)
+    offset = y[..., SAMPLES:-SAMPLES].mean().abs()
+    assert (offset > 0.01) if name in LOPSIDED else (offset < 1e-9)
+    assert levels.without_dc(y, 44_100)[..., -2 * SAMPLES : -SAMPLES].mean().abs() < 1e-3
 
 
 def test_oversampling_keeps_the_dry_part_as_it_is():
