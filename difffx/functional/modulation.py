@@ -3,6 +3,10 @@
 Every moving delay runs from delay_ms, its shortest, to delay_ms + depth_ms, its longest: it is never
 negative, so nothing is heard before it is played. `phase`, in cycles, says where in its swing the sound
 begins: at 0 the delay is in the middle and grows. Shapes: sine, triangle, saw, square, see `lfo`.
+
+Where all knobs stand still and a compiler is found (`compiled`), an effect is one kernel on the CPU, its
+oscillator or follower included, and keeps little for the way back but the sound. Costs are for 8 x 1 x 131072
+samples in float32, two threads, a setting for each item, without and with all gradients.
 """
 
 from __future__ import annotations
@@ -44,7 +48,8 @@ def chorus(
     voices                        copies, at equal distances in the cycle; their mean is heard
     returns                       [B, C, T]  all controls may be [1, 1, F]
 
-    Exact but for the reading between samples (`interpolation`). Cost: four gathers for each voice.
+    Exact but for the reading between samples (`interpolation`). Compiled 2 and 7 ms, of three voices 4 and
+    15 ms, and only the sound is kept; with curves, an oscillator and a `fractional_delay` for each voice.
     """
     if swing.serves(x, rate_hz, delay_ms, depth_ms, phase, mix, *_given(spread)):
         return _swinging_delay(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, mix, shape, voices)
@@ -80,8 +85,8 @@ def flanger(
     spread                        [B, 1, 1]  as in `chorus`
     returns                       [B, C, T]  all controls may be [1, 1, F]
 
-    With feedback the delay is held at 2 samples or more. Cost and exactness: `fractional_delay` without
-    feedback, `moving_feedback_line` with it.
+    With feedback the delay is held at 2 samples or more; cost and exactness: `moving_feedback_line`. Without,
+    exactness and cost are those of a `chorus` of one voice.
     """
     if feedback is None and swing.serves(x, rate_hz, delay_ms, depth_ms, phase, mix, *_given(spread)):
         return _swinging_delay(x, sample_rate, rate_hz, delay_ms, depth_ms, phase, spread, mix, shape, 1)
@@ -107,8 +112,8 @@ def vibrato(
     phase              [B, 1, 1]  cycles
     returns            [B, C, T]  all controls may be [1, 1, F]
 
-    A sine bends the pitch by pi rate depth at most: 5 Hz and 1 ms make 1.6 %, 27 cents. Cost and exactness:
-    `fractional_delay`.
+    A sine bends the pitch by pi rate depth at most: 5 Hz and 1 ms make 1.6 %, 27 cents. Exactness and cost
+    are those of a `chorus` of one voice.
     """
     nothing = torch.zeros_like(depth_ms)
     if swing.serves(x, rate_hz, depth_ms, phase):
@@ -136,7 +141,8 @@ def tremolo(
     spread   [B, 1, 1]  cycles by which the second channel of two is ahead of the first
     returns  [B, C, T]  all controls may be [1, 1, F]
 
-    Exact: the gain is 1 - depth (1 - lfo) / 2, between 1 and 1 - depth.
+    Exact: the gain is 1 - depth (1 - lfo) / 2, between 1 and 1 - depth. Compiled 0.5 and 2 ms; only the sound
+    is kept.
     """
     if swing.serves(x, rate_hz, depth, phase, *_given(spread)):
         half = 0.5 * depth.double()
@@ -165,7 +171,7 @@ def ring_modulator(
     returns       [B, C, T]  all controls may be [1, 1, F]
 
     The product is exact. A sum of two tones above half the sample rate folds back, and the corners of the
-    other shapes are not limited in bandwidth.
+    other shapes are not limited in bandwidth. Cost: `tremolo`.
     """
     if swing.serves(x, frequency_hz, phase, mix):
         mix = mix.double()
@@ -199,7 +205,8 @@ def auto_wah(
 
     One follower for all channels, of the loudest of them, with branching attack and release; what it says
     above 1 is 1. The band-pass is 0 dB at its center, held below 0.49 of the sample rate, and moves each
-    sample. Both recursions are exact: `attack_release`, `low_and_band`.
+    sample. Both recursions are exact: `attack_release`, `svf`. Compiled 4 and 11 ms, and 0.8 bytes per sample
+    are kept beside the sound.
     """
     attack, release = (ms_to_pole(time_ms.double(), sample_rate) for time_ms in (attack_ms, release_ms))
     sensitivity = db_to_amplitude(sensitivity_db.double())

@@ -45,8 +45,10 @@ def phaser(
     stages                        all-pass filters of first order, a quarter of a turn at the frequency each
     returns                       [B, C, T]  all controls may be [1, 1, F]
 
-    What swings is the frequency before the bilinear transform warps it, so it needs no limit on top. Cost and
-    exactness: `all_pass_chain`.
+    What swings is the frequency before the bilinear transform warps it, so it needs no limit on top. For
+    exactness see `all_pass_chain`. On the CPU, where a compiler is found (`compiled`) and no knob is a curve,
+    oscillator, chain and mix are one recursion that keeps 1.3 bytes per sample beside the sound: four stages,
+    8 x 131072 samples, two threads, 2 ms, with all gradients 10 ms.
     """
     samples, fed_back = x.shape[-1], () if feedback is None else (feedback,)
     middle_hz = at_audio_rate(frequency_hz.double(), samples).clamp(max=HIGHEST * sample_rate)
@@ -89,7 +91,7 @@ def all_pass_chain(x: Tensor, log_g: Tensor, stages: int, feedback: Tensor | Non
     u = x.double().reshape(-1, samples)
     if feedback is not None:
         feedback = feedback.double().expand(items, channels, 1).reshape(-1, 1)
-        return _Loop.apply(u, log_g, feedback, stages).view(x.shape).to(x.dtype)
+        return compiled.untraced(_Loop, u, log_g, feedback, stages).view(x.shape).to(x.dtype)
     a, c = torch.tanh(0.5 * log_g), torch.reciprocal(torch.cosh(0.5 * log_g))
     for _ in range(stages):
         memory = first_order_varying(c * u, -a)
@@ -108,7 +110,7 @@ def first_order_varying(x: Tensor, a: Tensor) -> Tensor:
     d[n] = grad[n] + a[n+1] d[n+1], with d[n] to x[n] and d[n] s[n-1] to a[n]. 16 bytes per sample are kept.
     Two sweeps over blocks that stand side by side, 128 steps each, and a scan over the blocks.
     """
-    return _FirstOrder.apply(x, a)
+    return compiled.untraced(_FirstOrder, x, a)
 
 
 class _FirstOrder(torch.autograd.Function):

