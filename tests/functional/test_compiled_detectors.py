@@ -227,3 +227,25 @@ def test_the_operator_of_transient_shapers_keeps_the_rules_of_torch():
     curve = torch.linspace(-6.0, 6.0, 300, dtype=torch.float64).view(3, 1, 100)
     inputs = x.requires_grad_(), table.repeat(3, 1), curve, None, 20, -80.0, 10.0, True
     torch.library.opcheck(torch.ops.difffx.transients.default, inputs)
+
+
+@needs_compiler
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("effect", ["limiter", "true peaks", "expander", "shaper"])
+def test_the_gradients_of_settings_do_not_need_those_of_the_sound(effect, moving):
+    """Where the sound wants none, the work for it is left out."""
+    x = swells(3, 2, 2000)
+    ranges = {"expander": EXPANDERS, "shaper": SHAPERS}.get(effect, LIMITERS)
+    knobs = settings(ranges, 3, seed=1)
+    first = next(iter(knobs))
+    knobs[first] = knobs[first].expand(3, 1, 4).clone() if moving else knobs[first]
+    run = {
+        "limiter": limited(knobs, 30),
+        "true peaks": limited(knobs, 30, true_peak=True),
+        "expander": expanded(knobs, 60),
+        "shaper": shaped(knobs),
+    }[effect]
+    values = [value.requires_grad_() for value in knobs.values()]
+    alone = torch.autograd.grad(run(x, *values).square().sum(), values)
+    beside = torch.autograd.grad(run(x.requires_grad_(), *values).square().sum(), values)
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside, strict=True))

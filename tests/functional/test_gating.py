@@ -9,6 +9,7 @@ import torch
 from difffx.functional import gating
 
 SAMPLE_RATE = 44_100
+pytestmark = pytest.mark.usefixtures("tier")
 KNOBS = ("threshold_db", "ratio", "knee_db", "attack_ms", "release_ms", "range_db", "hysteresis_db")
 LOW = (-80.0, 1.0, 0.0, 0.05, 5.0, 0.0, 0.0)
 HIGH = (0.0, 50.0, 12.0, 100.0, 2000.0, 80.0, 12.0)

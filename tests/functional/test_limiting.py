@@ -10,6 +10,7 @@ from scipy import signal
 from difffx.functional import limiting
 
 SAMPLE_RATE = 44_100
+pytestmark = pytest.mark.usefixtures("tier")
 
 
 def knob(*values: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -18,7 +18,7 @@ struct job {
     const void *x, *grad;     /* [items, channels, samples] */
     void *y;                  /* like x */
     double *kept;             /* [groups, blocks, STATES, LANES], before each block; may be null */
-    void *grad_x, *grad_key;  /* grad_key null: all goes to grad_x */
+    void *grad_x, *grad_key;  /* grad_key null: all goes to grad_x; that null: settings alone have gradients */
     double *grad_settings, *grad_thresholds; /* the latter may be null */
     atomic_int failed;
 };
@@ -135,7 +135,8 @@ static void direct(const struct job *job, int64_t item, int64_t at, vec *gain_db
             total[n] += x[n] * y[n];
             y[n] *= gain[n];
         }
-        store_part(y, job->grad_x, job->type, (item * job->channels + c) * job->samples, job->samples, at);
+        if (job->grad_x)
+            store_part(y, job->grad_x, job->type, (item * job->channels + c) * job->samples, job->samples, at);
     }
     TIMES(n) gain_db[n] = NEPER_PER_DB * gain[n] * total[n];
 }
@@ -225,6 +226,7 @@ static void backward_group(void *argument, int64_t group) {
             for (int l = 0; l < g.lanes; l++)
                 store_part(rows[l], job->grad_thresholds, 8, (g.first + l) * job->samples, job->samples, at);
         }
+        if (!job->grad_x) continue;
         to_winners(by, winner, room, most);
         FOR_BLOCK(n) {
             by[n] = room[(at + n) & most];

@@ -86,10 +86,11 @@ def _gate_backward(
     kept: Tensor,
     window: int,
     floor_db: float,
+    to_sounds: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients to x, key, settings and thresholds; of no elements where there are none of these."""
+    """The gradients to x, key, settings, thresholds; of no elements if not there or, to sounds, unwanted."""
     grad, x, key, settings, thresholds = contiguous(grad, x, key, settings, thresholds)
-    grads = _gradients(x, key, settings, thresholds)
+    grads = _gradients(x, key, settings, thresholds, to_sounds)
     wanted = (by if by.numel() else None for by in grads)
     sizes = _sizes(x, key, kept, window, floor_db)
     sounds = x, x if key is None else key
@@ -98,8 +99,8 @@ def _gate_backward(
 
 
 @_gate_backward.register_fake
-def _(grad, x, key, settings, thresholds, kept, window, floor_db):
-    return _gradients(x, key, settings, thresholds)
+def _(grad, x, key, settings, thresholds, kept, window, floor_db, to_sounds):
+    return _gradients(x, key, settings, thresholds, to_sounds)
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -111,8 +112,9 @@ def _keep_for_backward(ctx, inputs, output) -> None:
 def _backward(ctx, grad: Tensor | None, _):
     if grad is None:
         return 7 * (None,)
-    grads = _gate_backward(grad, *ctx.saved_tensors, ctx.window, ctx.floor_db)
-    wanted = (None if t is None else by for t, by in zip(ctx.saved_tensors, grads, strict=False))
+    to_sounds = any(ctx.needs_input_grad[:2])
+    grads = _gate_backward(grad, *ctx.saved_tensors, ctx.window, ctx.floor_db, to_sounds)
+    wanted = (by if needed else None for needed, by in zip(ctx.needs_input_grad, grads, strict=False))
     return *wanted, None, None, None
 
 
@@ -125,8 +127,13 @@ def _outputs(x: Tensor, settings: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), settings.new_empty(compiled.groups_of(items), states)
 
 
-def _gradients(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-    return tuple(tensors[0].new_empty(0) if t is None else torch.empty_like(t) for t in tensors)
+def _gradients(
+    x: Tensor, key: Tensor | None, settings: Tensor, thresholds: Tensor | None, to_sounds: bool
+) -> tuple[Tensor, ...]:
+    """Room for them."""
+    sounds = (x, key) if to_sounds else (None, None)
+    like = *sounds, settings, thresholds
+    return tuple(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in like)
 
 
 def _sizes(

@@ -29,7 +29,7 @@ struct job {
     const void *x, *grad;    /* [items, channels, samples] */
     void *y, *gain;          /* like x; [items, samples], may be null */
     double *kept;            /* [groups, blocks, LANES], peaks before each block; may be null */
-    void *grad_x;            /* these are zero */
+    void *grad_x;            /* these are zero; null: settings alone have gradients */
     double *grad_settings, *grad_ceilings, *grad_drives; /* the last two may be null */
     double reach;            /* a point between samples is at most so much higher than they are */
     double weights[TAPS][PHASES];
@@ -228,7 +228,7 @@ static vec direct(const struct job *job, const struct group *g, int l, int64_t a
             total[n] += x[n] * y[n];
             y[n] *= drive[n] * gain[n];
         }
-        add_part(y, job->grad_x, job->type, row_of(job, item, c), samples, at);
+        if (job->grad_x) add_part(y, job->grad_x, job->type, row_of(job, item, c), samples, at);
     }
     TIMES(n) {
         total[n] *= drive[n];
@@ -308,7 +308,7 @@ static void to_neighbors(const struct job *job, int64_t item, double still, int6
                 if (to < 0 || to >= job->samples) continue;
                 for (int p = 0; p < PHASES; p++) by_driven += own[p] * job->weights[k][p];
                 if (job->drives) drive = amplitude(splat(job->drives[item * job->samples + to]))[0];
-                add_to(job->grad_x, job->type, row_of(job, item, c) + to, by_driven * drive);
+                if (job->grad_x) add_to(job->grad_x, job->type, row_of(job, item, c) + to, by_driven * drive);
                 if (job->grad_drives)
                     job->grad_drives[item * job->samples + to] += NEPER_PER_DB * by_driven * x[n + k];
             }
@@ -322,8 +322,9 @@ static void to_levels(const struct job *job, const struct group *g, int l, int64
     mask any = bits(0);
     TIMES(n) any |= (mask)(by[n] != 0.0);
     if (!(any[0] | any[1] | any[2] | any[3])) return;
-    if (job->taps) to_neighbors(job, item, g->drive[l], at, (const double *)by);
-    else to_samples(job, item, at, by);
+    if (job->taps && (job->grad_x || job->grad_drives))
+        to_neighbors(job, item, g->drive[l], at, (const double *)by);
+    else if (job->grad_x) to_samples(job, item, at, by);
     TIMES(n) by[n] *= NEPER_PER_DB;
     if (job->grad_drives && !job->taps) add_part(by, job->grad_drives, 8, item * job->samples, job->samples, at);
     TIMES(n) by[n] = -by[n];

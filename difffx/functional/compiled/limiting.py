@@ -78,12 +78,11 @@ def _limit_backward(
     kept: Tensor,
     lookahead: int,
     margin: float,
+    to_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients to x, to the settings and to the curves, which are empty where there are none."""
+    """The gradients to x, settings and curves; of no elements if not there or, to x, not wanted."""
     grad, x, settings, ceilings, drives = contiguous(grad, x, settings, ceilings, drives)
-    grads = tuple(
-        x.new_zeros(0) if t is None else torch.zeros_like(t) for t in (x, settings, ceilings, drives)
-    )
+    grads = tuple(by.zero_() for by in _gradients(x, settings, ceilings, drives, to_x))
     wanted = (by if by.numel() else None for by in grads)
     sizes = _sizes(x, kept, lookahead, margin)
     compiled.call("limit_backward", *sizes, settings, ceilings, drives, taps, x, grad, gain, kept, *wanted)
@@ -91,10 +90,8 @@ def _limit_backward(
 
 
 @_limit_backward.register_fake
-def _(grad, x, settings, ceilings, drives, taps, gain, kept, lookahead, margin):
-    return tuple(
-        x.new_empty(0) if t is None else t.new_empty(t.shape) for t in (x, settings, ceilings, drives)
-    )
+def _(grad, x, settings, ceilings, drives, taps, gain, kept, lookahead, margin, to_x):
+    return _gradients(x, settings, ceilings, drives, to_x)
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -106,9 +103,9 @@ def _keep_for_backward(ctx, inputs, output) -> None:
 def _backward(ctx, grad: Tensor | None, *_):
     if grad is None:
         return 8 * (None,)
-    grads = _limit_backward(grad, *ctx.saved_tensors, ctx.lookahead, ctx.margin)
-    given = ctx.saved_tensors[:4]
-    wanted = (None if t is None else by for t, by in zip(given, grads, strict=True))
+    needed = ctx.needs_input_grad
+    grads = _limit_backward(grad, *ctx.saved_tensors, ctx.lookahead, ctx.margin, needed[0])
+    wanted = (by if yes else None for yes, by in zip(needed, grads, strict=False))
     return *wanted, None, None, None, None
 
 
@@ -121,6 +118,14 @@ def _outputs(x: Tensor, settings: Tensor, lookahead: int, keep: bool) -> tuple[T
     gain = x.new_empty(items, samples if keep else 0)
     kept = settings.new_empty(compiled.groups_of(items), blocks * compiled.LANES)
     return x.new_empty(x.shape), gain, kept
+
+
+def _gradients(
+    x: Tensor, settings: Tensor, ceilings: Tensor | None, drives: Tensor | None, to_x: bool
+) -> tuple[Tensor, ...]:
+    """Room for them."""
+    like = x if to_x else None, settings, ceilings, drives
+    return tuple(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in like)
 
 
 def _sizes(x: Tensor, kept: Tensor, lookahead: int, margin: float) -> tuple[int | float, ...]:

@@ -19,7 +19,7 @@ struct job {
     const void *grad;        /* like the sound */
     void *y;                 /* like the sound */
     double *kept;            /* [groups, blocks, STATES, LANES], before each block; may be null */
-    void *grad_x;
+    void *grad_x; /* null: settings alone have gradients */
     double *grad_settings, *grad_attacks, *grad_sustains; /* the last two may be null */
     atomic_int failed;
 };
@@ -125,7 +125,7 @@ static void direct(const struct job *job, int64_t item, int64_t at, vec *onset, 
             total[n] += x[n] * y[n];
             y[n] *= gain[n];
         }
-        store_part(y, job->grad_x, sound->type, row_of(sound, item, c), job->samples, at);
+        if (job->grad_x) store_part(y, job->grad_x, sound->type, row_of(sound, item, c), job->samples, at);
     }
     TIMES(n) {
         vec by_gain_db = NEPER_PER_DB * gain[n] * total[n];
@@ -205,6 +205,7 @@ static void backward_group(void *argument, int64_t group) {
         turn_rows(onsets, onset);
         turn_rows(tails, tail);
         follow_back(&g, level, e, onset, tail, handed, sums, by);
+        if (!job->grad_x) continue;
         to_winners(by, winner, room, most);
         FOR_BLOCK(n) {
             by[n] = room[(at + n) & most];

@@ -81,10 +81,11 @@ def _transients_backward(
     window: int,
     floor_db: float,
     depth_db: float,
+    to_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients to x, to the settings and to the curves, which are empty where there are none."""
+    """The gradients to x, settings and curves; of no elements if not there or, to x, not wanted."""
     grad, *inputs = contiguous(grad, x, settings, attacks, sustains)
-    grads = _gradients(*inputs)
+    grads = _gradients(*inputs, to_x)
     wanted = (by if by.numel() else None for by in grads)
     x, *knobs = inputs
     sizes = _sizes(x, kept, window, floor_db, depth_db)
@@ -93,8 +94,8 @@ def _transients_backward(
 
 
 @_transients_backward.register_fake
-def _(grad, x, settings, attacks, sustains, kept, window, floor_db, depth_db):
-    return _gradients(x, settings, attacks, sustains)
+def _(grad, x, settings, attacks, sustains, kept, window, floor_db, depth_db, to_x):
+    return _gradients(x, settings, attacks, sustains, to_x)
 
 
 def _keep_for_backward(ctx, inputs, output) -> None:
@@ -106,8 +107,9 @@ def _keep_for_backward(ctx, inputs, output) -> None:
 def _backward(ctx, grad: Tensor | None, _):
     if grad is None:
         return 8 * (None,)
-    grads = _transients_backward(grad, *ctx.saved_tensors, ctx.window, ctx.floor_db, ctx.depth_db)
-    wanted = (None if t is None else by for t, by in zip(ctx.saved_tensors, grads, strict=False))
+    needed = ctx.needs_input_grad
+    grads = _transients_backward(grad, *ctx.saved_tensors, ctx.window, ctx.floor_db, ctx.depth_db, needed[0])
+    wanted = (by if yes else None for yes, by in zip(needed, grads, strict=False))
     return *wanted, None, None, None, None
 
 
@@ -120,8 +122,12 @@ def _outputs(x: Tensor, settings: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), settings.new_empty(compiled.groups_of(items), states)
 
 
-def _gradients(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-    return tuple(tensors[0].new_empty(0) if t is None else torch.empty_like(t) for t in tensors)
+def _gradients(
+    x: Tensor, settings: Tensor, attacks: Tensor | None, sustains: Tensor | None, to_x: bool
+) -> tuple[Tensor, ...]:
+    """Room for them."""
+    like = x if to_x else None, settings, attacks, sustains
+    return tuple(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in like)
 
 
 def _sizes(x: Tensor, kept: Tensor, window: int, floor_db: float, depth_db: float) -> tuple[int | float, ...]:
