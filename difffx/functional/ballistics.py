@@ -63,22 +63,16 @@ def one_pole(u: Tensor, pole: Tensor) -> Tensor:
     u, pole = _rows(u, shape), _rows(pole, shape)
     if compiled.serves(u, pole):
         return _follow(u, pole, pole, u.new_zeros(u.shape[0], 1)).view(*shape, -1)
-    return _in_torch(_OnePole, u, pole).view(*shape, -1)
+    return compiled.untraced(_OnePole, u, pole).view(*shape, -1)
 
 
 def _follow(u: Tensor, attack: Tensor, release: Tensor, initial: Tensor) -> Tensor:
     """u [R, T]; attack, release, initial [R, 1] -> [R, T]."""
     inputs = u, attack, release, initial
     if not compiled.serves(*inputs):
-        return _in_torch(_AttackRelease, *inputs)
+        return compiled.untraced(_AttackRelease, *inputs)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     return _compiled(u, attack.double(), release.double(), initial.double(), keep)[0]
-
-
-@torch.compiler.disable
-def _in_torch(recursion: type[torch.autograd.Function], *inputs: Tensor) -> Tensor:
-    """Not traced: torch.compile would unroll hundreds of steps, for minutes, and gain nothing."""
-    return recursion.apply(*inputs)
 
 
 class _AttackRelease(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from difffx.functional import ballistics
+from difffx.functional import ballistics, compiled
 from difffx.functional.units import amplitude_to_db
 
 LEAST_POLE = 1e-300
@@ -86,7 +86,8 @@ def hysteresis(u: Tensor, width: Tensor) -> Tensor:
     """
     rows = torch.broadcast_shapes(u.shape[:2], width.shape[:2])
     flat = u.expand(*rows, u.shape[2]).reshape(-1, u.shape[2])
-    return _Hysteresis.apply(flat, width.expand(*rows, 1).reshape(-1, 1)).view(*rows, u.shape[2])
+    width = width.expand(*rows, 1).reshape(-1, 1)
+    return compiled.untraced(_Hysteresis, flat, width).view(*rows, u.shape[2])
 
 
 def moving_average(u: Tensor, window: int) -> Tensor:

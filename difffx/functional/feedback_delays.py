@@ -70,7 +70,7 @@ def ping_pong_delay(
 
     The mean of both channels enters the left line; what leaves one line enters the other. Two crossed lines
     are two lines that know nothing of each other, one with the feedback and one with its negative: their sum
-    is left, their difference right. Cost: twice `feedback_line`.
+    is left, their difference right. Cost: twice `feedback_line`, and as much again for sums and differences.
     """
     middle = 0.5 * x.mean(1, keepdim=True).expand(-1, 2, -1)
     both, pole = torch.cat((feedback, -feedback), 1), hz_to_pole(damping_hz, sample_rate)
@@ -96,11 +96,13 @@ def feedback_line(
                                        h(y)[n] = (1 - p) y[n] + p h(y)[n - 1]; the first echo is not damped
 
     Exact, in float64, over the whole decay: blocks as long as the shortest delay, without a loop over
-    samples. The backward pass is the same recursion on the reversed gradient. Compiled, 8 x 131072 samples
-    take 1 ms on one core, 2 with damping, and with gradients 6 and 9 ms, whatever the delay (from 1 ms on; at
-    2 samples 5 and 13 ms); what enters the line is kept, in the type of x. In pure torch the cost grows with
-    T / delay, the number of blocks: 7 ms (21 ms with gradients) at 25 to 250 ms of delay, 44 (96) at 2 ms,
-    and about twice as much with damping; 16 bytes per sample are kept, 24 with damping.
+    samples. The backward pass is the same recursion on the reversed gradient.
+
+    Compiled, 8 x 131072 samples take 1 ms on one core, 1.5 with damping, and with gradients 7 and 10 ms,
+    whatever the delay (from 1 ms on; at 2 samples 4 and 13 ms); what enters the line is kept, in the type of
+    x. In pure torch the cost grows with T / delay, the number of blocks: 7 ms (21 ms with gradients) at 25 to
+    250 ms of delay, 44 (96) at 2 ms, and about twice as much with damping; 16 bytes per sample are kept, 24
+    with damping.
     """
     start, weights = places(delay.double().clamp(min=2.0), neighbors(interpolation))
     shape = x.shape[:2]
@@ -134,7 +136,8 @@ def moving_feedback_line(
     if compiled.serves(x, delay, feedback) and x.shape[-1] < MOST_SAMPLES:
         return machine.moving_feedback_line(x, delay, feedback.expand(*x.shape[:2], 1), count)
     delay, feedback = (_rows(knob, x.shape[:2]) for knob in (delay.clamp(min=2.0), feedback))
-    return _MovingFeedbackLine.apply(x.reshape(-1, x.shape[2]), delay, feedback, count).view(x.shape)
+    flat = x.reshape(-1, x.shape[2])
+    return compiled.untraced(_MovingFeedbackLine, flat, delay, feedback, count).view(x.shape)
 
 
 def hz_to_pole(frequency_hz: Tensor, sample_rate: int) -> Tensor:

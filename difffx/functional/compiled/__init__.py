@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from difffx.functional.compiled.build import BLOCK, LANES, library
 
-__all__ = ["BLOCK", "LANES", "available", "call", "disabled", "groups_of", "library", "serves"]
+__all__ = ["BLOCK", "LANES", "available", "call", "disabled", "groups_of", "library", "serves", "untraced"]
 
 _on = True
 
@@ -48,6 +48,12 @@ def serves(*tensors: Tensor) -> bool:
         and not _transformed()
         and available()
     )
+
+
+@torch.compiler.disable
+def untraced(recursion: type[torch.autograd.Function], *inputs: Tensor | int) -> Tensor:
+    """A recursion of the pure tier as it stands: torch.compile would unroll its loops, for minutes."""
+    return recursion.apply(*inputs)
 
 
 def groups_of(rows: int) -> int:
