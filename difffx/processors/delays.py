@@ -68,7 +68,10 @@ class MultiTapDelay(Processor):
 
 
 class FeedbackDelay(Processor):
-    """Echoes of echoes, all as bright as the first."""
+    """Echoes of echoes, all as bright as the first.
+
+    Cost: 2 ns a sample, 11 ns with all gradients, at any delay; 8 bytes a sample are kept.
+    """
 
     params = (DELAY, FEEDBACK, MIX)
     neutral: ClassVar = {"mix": 0.0}
@@ -78,13 +81,19 @@ class FeedbackDelay(Processor):
 
 
 class DampedDelay(FeedbackDelay):
-    """Echoes of echoes, each darker than the one before, as from tape or in a canyon."""
+    """Echoes of echoes, each darker than the one before, as from tape or in a canyon.
+
+    Cost: 2 ns a sample, 12 ns with all gradients, at any delay; 8 bytes a sample are kept.
+    """
 
     params = (DELAY, FEEDBACK, DAMPING, MIX)
 
 
 class PingPongDelay(Processor):
-    """Echoes that jump from left to right and back, each darker than the one before."""
+    """Echoes that jump from left to right and back, each darker than the one before.
+
+    Cost, of both sides together: 8 ns a sample, 33 ns with all gradients; 32 bytes a sample are kept.
+    """
 
     params = (DELAY, FEEDBACK, DAMPING, Param("width", 0.0, 1.0, default=1.0, dynamic=True), MIX)
     stereo = True
@@ -99,6 +108,8 @@ class TempoDelay(Processor):
 
     division   the note from one echo to the next: 1/1, 1/2, 1/4, 1/8, 1/16 or 1/32; "1/8." is dotted,
                "1/8t" a triplet
+
+    Cost: `DampedDelay`.
     """
 
     params = (Param("tempo_bpm", 60.0, 200.0, default=120.0), FEEDBACK, DAMPING, MIX)

@@ -113,7 +113,7 @@ class FeedbackFlanger(Flanger):
 
     shape   of the oscillator: sine, triangle, saw or square
 
-    8 x 131072 samples take 6 ms compiled on one core, with gradients 28; 24 bytes a sample are kept.
+    Cost: 6 ns a sample, 27 ns with all gradients; 24 bytes a sample are kept.
     """
 
     params = (

@@ -99,6 +99,9 @@ class FeedbackDelayNetwork(Processor):
 
     lines     delays; more of them are denser and cost more
     size      scales the delays, 22.6 to 47.6 ms
+
+    Cost with 8 lines, of mono: 16 ns a sample, 92 ns with all gradients; 44 bytes a sample are kept, 4 of them
+    for each line.
     """
 
     params = (
@@ -138,6 +141,8 @@ class Freeverb(Processor):
     """The classic of free software: four all-passes, eight combs a side; metallic when it is long; stereo.
 
     size   scales all delays; 1.0 is the original
+
+    Cost, of mono: 14 ns a sample, 58 ns with all gradients; 20 bytes a sample are kept.
     """
 
     params = (
