@@ -42,8 +42,8 @@ def dynamic_eq(
     The detector of a bell is a band-pass of the same frequency and Q, 0 dB at its center, that hears x itself
     and not what the bells before made of it; its level passes the compressor's curve, attack and release
     (`compressor_gain_db`; the loudest channel counts), and that reduction is added to gain_db. The bells are
-    state-variable filters with a gain of their own for each sample (`svf`); all recursions are exact. Compiled
-    on the CPU, a bell takes 8 ms for 8 x 131072 samples, with all gradients 40 ms, on two threads, and keeps
+    state-variable filters with a gain of their own for each sample (`svf`); all recursions are exact. On the
+    CPU, compiled, a bell takes 8 ms for 8 x 131072 samples, with all gradients 40 ms, on two threads, and keeps
     13 bytes per sample.
     """
     items, samples = x.shape[0], x.shape[-1]
