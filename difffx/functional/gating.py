@@ -49,6 +49,10 @@ def expander(
     downwards by the release, then smoothed by the attack; silence comes before the first sample. Every stage
     is exact, and so are the gradients.
     Giannoulis, Massberg, Reiss (2012): the smooth decoupled detector, in the log domain, upside down.
+
+    8 x 131072 samples, mono: compiled, on one core, 6 ms, and 17 ms with all gradients, at any `hold`; three
+    quarters of a byte per sample are kept beside the inputs, and the way back takes 9 bytes per sample at
+    its peak. In pure torch, on two cores, 35 and 98 ms, and some 200 bytes per sample.
     """
     if hold >= 1:
         y = fused.expand(

@@ -52,6 +52,10 @@ def limiter(
     off. The gain looks into the future; the sound is not delayed: in real time this is a latency of
     `lookahead` samples. True peaks are those of the sound interpolated 8 times, 12 samples to either side;
     see `interpolated_peak` for what they miss. A look-ahead under 1 ms lets them through.
+
+    8 x 131072 samples, mono: compiled, on one core, 4 ms, and 14 ms with all gradients; with true peaks 8 and
+    23 ms; the gain and a quarter of a byte per sample are kept beside the inputs, and the way back takes 12
+    bytes per sample at its peak. In pure torch, on two cores, 26 and 94 ms, and some 200 bytes per sample.
     """
     taps = _taps() if true_peak else None
     y = fused.limit(

@@ -99,6 +99,9 @@ class Limiter(Processor):
     true_peak     True: what a converter makes of the samples stays below the ceiling, too, within 0.1 dB
 
     `drive_db` makes the sound louder on its way in. One gain for all channels.
+
+    Cost, of mono: 4 ns a sample, 13 ns with all gradients; with true peaks 8 and 22 ns; 8 bytes a sample are
+    kept.
     """
 
     params = (
@@ -157,7 +160,10 @@ class DeEsser(Processor):
 
 
 class TransientShaper(Processor):
-    """Onsets up or down by `attack_db`, tails by `sustain_db`, whatever the level; no threshold to set."""
+    """Onsets up or down by `attack_db`, tails by `sustain_db`, whatever the level; no threshold to set.
+
+    Cost, of mono: 8 ns a sample, 22 ns with all gradients; 5 bytes a sample are kept.
+    """
 
     params = (
         Param("attack_db", -24.0, 24.0, default=0.0, dynamic=True),

@@ -20,6 +20,8 @@ class Expander(Processor):
     sidechain  True: a second input, `key`, is listened to, and the first is turned down
 
     Attack is how it opens, release how it shuts. One gain for all channels.
+
+    Cost, of mono: 5 ns a sample, 16 ns with all gradients; 5 bytes a sample are kept.
     """
 
     params = (
@@ -55,6 +57,8 @@ class NoiseGate(Expander):
     sidechain  True: a second input, `key`, is listened to, and the first is gated
 
     Attack is how it opens, release how it shuts. One gain for all channels.
+
+    Cost: `Expander`.
     """
 
     params = (
