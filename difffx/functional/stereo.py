@@ -70,8 +70,8 @@ def width(x: Tensor, *, width: Tensor) -> Tensor:
     width    [B or 1, 1, F]  0 mono, 1 as it was, 2 the sides at +6 dB; the mono sum never changes
     returns  [B, 2, T]
 
-    One 2 x 2 matrix for each item, (1 + w) / 2 on its diagonal and (1 - w) / 2 beside it, in one product, which
-    keeps nothing but x; 1.2 times that product with a matrix at hand, with gradients too. Memory bounds it.
+    One 2 x 2 matrix for each item, (1 + w) / 2 on its diagonal and (1 - w) / 2 beside it, in one product,
+    which keeps nothing but x; 1.2 times that product alone, with gradients too. Memory bounds it.
     """
     if width.shape[-1] != 1:
         return torch.lerp(x, x.flip(1), 0.5 - 0.5 * at_audio_rate(width.to(x.dtype), x.shape[-1]))

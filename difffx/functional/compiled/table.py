@@ -8,40 +8,55 @@ from torch import Tensor
 from difffx.functional import compiled
 
 
-@torch.library.custom_op("difffx::look_up", mutates_args=())
-def look_up(u: Tensor, table: Tensor) -> Tensor:
-    """What `waveshapers.table_shaper` says of a table, without drive and mix.
+def drawn(x: Tensor, *, gain: Tensor, mix: Tensor, table: Tensor) -> Tensor | None:
+    """(1 - mix) x + mix table(gain x); see `waveshapers.table_shaper`. None where pure torch has to do it.
 
-    u        [B, C, T]       float32 or float64
-    table    [B or 1, K, 1]  the output at K inputs from -1 to 1; beyond, the ends hold
-    returns  [B, C, T]
+    x          [B, C, T]       float32 or float64
+    gain, mix  [B or 1, 1, 1]
+    table      [B or 1, K, 1]
     """
-    u, values = u.contiguous(), table.double().contiguous()
-    y = torch.empty_like(u)
-    compiled.call("look_up", *_sizes(u, table), values, u, y)
+    knobs = gain, mix, table
+    if (
+        any(knob.ndim != 3 or knob.shape[0] not in (1, x.shape[0]) for knob in knobs)
+        or (gain.shape[1:], mix.shape[1:], table.shape[2]) != ((1, 1), (1, 1), 1)
+        or x.ndim != 3
+        or not compiled.serves(x, *knobs)
+    ):
+        return None
+    return _look_up(x, *knobs)
+
+
+@torch.library.custom_op("difffx::look_up", mutates_args=())
+def _look_up(x: Tensor, gain: Tensor, mix: Tensor, table: Tensor) -> Tensor:
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    compiled.call("look_up", *_sizes(x, gain, mix, table), *_plain(gain, mix, table), x, y)
     return y
 
 
-@look_up.register_fake
-def _(u: Tensor, table: Tensor) -> Tensor:
-    return u.new_empty(u.shape)
+@_look_up.register_fake
+def _(x: Tensor, gain: Tensor, mix: Tensor, table: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 @torch.library.custom_op("difffx::look_up_backward", mutates_args=())
 def _look_up_backward(
-    grad: Tensor, u: Tensor, table: Tensor, to_u: bool, to_table: bool
+    grad: Tensor, x: Tensor, gain: Tensor, mix: Tensor, table: Tensor, to_x: bool, to_knobs: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients to u and, in float64, to the table; of no elements if not wanted."""
-    grad, u, values = grad.contiguous(), u.contiguous(), table.double().contiguous()
-    by_u, by_table = _gradients(u, table, to_u, to_table)
-    wanted = by_u if to_u else None, by_table if to_table else None
-    compiled.call("look_up_backward", *_sizes(u, table), values, u, grad, *wanted)
-    return by_u, by_table
+    """The gradient to x and those to gain, mix and table, one after the other in float64; or no elements."""
+    grad, x = grad.contiguous(), x.contiguous()
+    by_x, by_knobs = _gradients(x, gain, mix, table, to_x, to_knobs)
+    wanted = by_x if to_x else None, by_knobs if to_knobs else None
+    sizes = _sizes(x, gain, mix, table)
+    compiled.call("look_up_backward", *sizes, *_plain(gain, mix, table), x, grad, *wanted)
+    return by_x, by_knobs
 
 
 @_look_up_backward.register_fake
-def _(grad: Tensor, u: Tensor, table: Tensor, to_u: bool, to_table: bool) -> tuple[Tensor, Tensor]:
-    return _gradients(u, table, to_u, to_table)
+def _(
+    grad: Tensor, x: Tensor, gain: Tensor, mix: Tensor, table: Tensor, to_x: bool, to_knobs: bool
+) -> tuple[Tensor, Tensor]:
+    return _gradients(x, gain, mix, table, to_x, to_knobs)
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -49,21 +64,31 @@ def _keep(ctx, inputs, output) -> None:
 
 
 def _back(ctx, grad: Tensor):
-    u, table = ctx.saved_tensors
-    to_u, to_table = ctx.needs_input_grad
-    by_u, by_table = _look_up_backward(grad, u, table, to_u, to_table)
-    return by_u if to_u else None, by_table.to(table.dtype) if to_table else None
+    x, *knobs = ctx.saved_tensors
+    to_x, *to = ctx.needs_input_grad
+    by_x, by_knobs = _look_up_backward(grad, x, *knobs, to_x, any(to))
+    if not any(to):
+        return by_x, None, None, None
+    parts = by_knobs.split([knob.numel() for knob in knobs])
+    to_each = [part.view(knob.shape).to(knob.dtype) for part, knob in zip(parts, knobs, strict=True)]
+    return by_x if to_x else None, *to_each
 
 
-look_up.register_autograd(_back, setup_context=_keep)
+_look_up.register_autograd(_back, setup_context=_keep)
 
 
-def _sizes(u: Tensor, table: Tensor) -> tuple[int, ...]:
+def _plain(*knobs: Tensor) -> list[Tensor]:
+    return [knob.double().contiguous() for knob in knobs]
+
+
+def _sizes(x: Tensor, gain: Tensor, mix: Tensor, table: Tensor) -> tuple[int, ...]:
     """What the C functions want to know first, in their order."""
-    return *u.shape, u.element_size(), table.shape[1], int(table.shape[0] == 1)
+    return *x.shape, x.element_size(), table.shape[1], gain.shape[0], mix.shape[0], table.shape[0]
 
 
-def _gradients(u: Tensor, table: Tensor, to_u: bool, to_table: bool) -> tuple[Tensor, Tensor]:
+def _gradients(
+    x: Tensor, gain: Tensor, mix: Tensor, table: Tensor, to_x: bool, to_knobs: bool
+) -> tuple[Tensor, Tensor]:
     """Room for both."""
-    by_table = u.new_empty(table.shape if to_table else 0, dtype=torch.float64)
-    return u.new_empty(u.shape if to_u else 0), by_table
+    count = gain.numel() + mix.numel() + table.numel() if to_knobs else 0
+    return x.new_empty(x.shape if to_x else 0), x.new_empty(count, dtype=torch.float64)
