@@ -151,8 +151,8 @@ def table_shaper(x: Tensor, *, drive_db: Tensor, table: Tensor, mix: Tensor, ove
                              A table that is not 0 in the middle makes DC out of silence too
     returns  [B, C, T]       (1 - mix) x + mix table(g x)
 
-    Compiled, 2 and 9 ms for 8 x 131072 samples on one thread, forward and with all gradients, and nothing kept
-    but x; in pure torch 5 and 20, and 4 bytes kept per sample.
+    Compiled, 2 and 9 ms for 8 x 131072 samples on one thread, forward and with all gradients, and nothing is
+    kept but x; in pure torch 5 and 20, and 4 bytes kept per sample.
     """
     drive_db, table, mix = (knob.to(x.dtype) for knob in (drive_db, table, mix))
     if oversample == 1:

@@ -47,6 +47,9 @@ class Tanh(_Curve):
 
     oversample  2, 4 or 8 against aliasing; looks 63 samples ahead
     dc_block    True: a high-pass at 5 Hz after it
+
+    Cost: 1 ns a sample, 4 ns with all gradients; oversampled 7 and 17, 16 and 41, 34 and 87 ns; nothing is
+    kept but the sound. The other curves: 1 to 2 and 3 to 6 ns. Moving knobs: 3 and 7 ns, 4 bytes are kept.
     """
 
     curve = staticmethod(waveshapers.tanh)
@@ -128,6 +131,8 @@ class TableShaper(_Curve):
     """Any curve, drawn through points: the output at inputs from -1 to 1, by default the input.
 
     points   how many; odd, so that one of them is silence
+
+    Cost: 2 ns a sample, 9 ns with all gradients; nothing is kept but the sound.
     """
 
     curve = staticmethod(waveshapers.table_shaper)
@@ -149,7 +154,10 @@ class TableShaper(_Curve):
 
 
 class ParametricClipper(Processor):
-    """Overdrive from tanh over cubic to hard clipping; an offset adds even harmonics, and leaves DC."""
+    """Overdrive from tanh over cubic to hard clipping; an offset adds even harmonics, and leaves DC.
+
+    Cost: 2 ns a sample, 4 ns with all gradients; nothing is kept but the sound.
+    """
 
     params = (
         Param("drive_db", -10.0, 20.0, default=0.0),
