@@ -2,6 +2,10 @@
 
 #include "lanes.h"
 
+#include <sys/mman.h>
+
+#define LARGE_PAGE ((int64_t)1 << 21)
+
 struct job {
     int64_t items, inputs, outputs, samples, lines, groups, type;
     const double *matrix;  /* [items, lines + outputs, lines + inputs] */
@@ -9,7 +13,7 @@ struct job {
     const int64_t *delays; /* [lines] */
     const void *x, *grad;  /* [items, inputs, samples], [items, outputs, samples] */
     void *y, *grad_x;      /* like grad, like x */
-    void *kept;            /* [items, lines, samples], what each filter remembers; null: not to be kept */
+    void *kept;            /* what each filter remembers: of an item block after block, in each line after line; or null */
     double *grad_matrix, *grad_filters;
     int failed;
 };
@@ -36,6 +40,13 @@ static void place_lanes(const struct job *job, int64_t group, int64_t channels, 
         int64_t row = (first + l) * channels + channel;
         lanes[l] = l < count ? (struct lane){row * job->samples, job->samples} : (struct lane){0, 0};
     }
+}
+
+/* Where a block of what a line's filter remembers is kept. */
+static void place_kept(const struct job *job, int64_t group, int64_t line, int64_t at, struct lane *lanes) {
+    const int64_t left = job->samples - at, block = left < BLOCK ? left : BLOCK;
+    place_lanes(job, group, 1, 0, lanes);
+    for (int l = 0; l < LANES; l++) lanes[l].first = (lanes[l].first + at) * job->lines + line * block - at;
 }
 
 /* No line is longer than the audio: it would not be heard again. */
@@ -152,7 +163,7 @@ static void forward_group(void *argument, int64_t group) {
         }
         speak(job, group, net.said + lines, rows, job->outputs, at, net.block, job->y);
         for (int64_t i = 0; job->kept && i < lines; i++) {
-            place_lanes(job, group, lines, i, lanes);
+            place_kept(job, group, i, at, lanes);
             store_block(net.w + i * BLOCK, job->kept, job->type, lanes, at);
         }
     }
@@ -164,9 +175,10 @@ static void remember(const struct job *job, int64_t group, int64_t at, struct ne
     struct lane lanes[LANES];
     for (int64_t i = 0; i < job->lines; i++) {
         vec *w = net->w + i * (1 + BLOCK);
-        place_lanes(job, group, job->lines, i, lanes);
+        place_kept(job, group, i, at, lanes);
         load_block(w + 1, job->kept, job->type, lanes, at);
         w[0] = splat(0.0);
+        if (at) place_kept(job, group, i, at - BLOCK, lanes);
         for (int l = 0; at && l < LANES; l++) {
             int64_t before = lanes[l].first + at - 1;
             if (!lanes[l].count) continue;
@@ -245,6 +257,15 @@ static void backward_group(void *argument, int64_t group) {
     unmake(&net);
 }
 
+/* Fresh memory in small pages would take longer to get than to fill. */
+static void in_large_pages(void *memory, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    const int64_t before = LARGE_PAGE - (int64_t)((uintptr_t)memory % LARGE_PAGE);
+    if (bytes - before >= LARGE_PAGE)
+        madvise((char *)memory + before, (bytes - before) / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+#endif
+}
+
 static int run_job(struct job *job, void (*task)(void *, int64_t), int64_t threads) {
     fan_out(task, job, job->groups, threads_for(job->items * job->samples * job->lines, threads));
     return job->failed;
@@ -257,6 +278,7 @@ int difffx_delay_network(int64_t items, int64_t inputs, int64_t outputs, int64_t
     struct job job = {.items = items, .inputs = inputs, .outputs = outputs, .samples = samples, .lines = lines,
                       .groups = groups, .type = type, .matrix = matrix, .filters = filters, .delays = delays,
                       .x = x, .y = y, .kept = kept};
+    if (kept) in_large_pages(kept, items * lines * samples * type);
     return run_job(&job, forward_group, threads);
 }
 
