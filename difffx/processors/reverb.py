@@ -100,8 +100,8 @@ class FeedbackDelayNetwork(Processor):
     lines     delays; more of them are denser and cost more
     size      scales the delays, 22.6 to 47.6 ms
 
-    Cost with 8 lines, of mono: 16 ns a sample, 76 ns with all gradients; 44 bytes a sample are kept, 4 of them
-    for each line.
+    Cost with 8 lines, of mono: 16 ns a sample, 76 ns with all gradients; 44 bytes a sample are kept, 4 of
+    them for each line.
     """
 
     params = (
