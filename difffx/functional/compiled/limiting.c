@@ -15,10 +15,11 @@ enum { CEILING, DRIVE, POLE, SETTINGS };
 #define PAIRS (PHASES / 2 - 1) /* of points equally far from the middle, mirror images of each other */
 #define NEAR (2 * BLOCK)
 
-typedef float wide32 __attribute__((vector_size(64)));
-typedef double wide64 __attribute__((vector_size(64)));
-typedef int32_t mask32 __attribute__((vector_size(64)));
-typedef int64_t mask64 __attribute__((vector_size(64)));
+#define WIDTH 32 /* bytes of a vector along time: seven sums of such find room in registers */
+typedef float wide32 __attribute__((vector_size(WIDTH)));
+typedef double wide64 __attribute__((vector_size(WIDTH)));
+typedef int32_t mask32 __attribute__((vector_size(WIDTH)));
+typedef int64_t mask64 __attribute__((vector_size(WIDTH)));
 
 struct job {
     int64_t items, samples, channels, groups, blocks, type, ahead;
