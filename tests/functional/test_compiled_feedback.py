@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from difffx.functional import compiled, fdn
+from difffx.functional.delay_network import delay_network
 from difffx.functional.feedback_delays import feedback_line, moving_feedback_line
 
 SHAPES = [(1, 1, 1300), (3, 2, 601), (5, 1, 64), (2, 1, 1)]
@@ -151,6 +152,19 @@ def test_a_broken_item_of_combs_and_all_passes_leaves_the_others_alone():
         (fdn.combs(x, *settings, delays), combed),
     ):
         assert y[1, :, 310:].isnan().any() and torch.equal(y[[0, 2]], clean[[0, 2]])
+
+
+@needs_compiler
+def test_a_network_goes_back_in_the_tier_in_which_it_came():
+    x = noise(2, 1, 700).requires_grad_()
+    matrix = 0.4 * noise(2, 3, 3, seed=1)
+    filters = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64).expand(2, 2, 3)
+    expected = torch.autograd.grad(delay_network(x, matrix, filters, [7, 90]).square().sum(), x)[0]
+    y = delay_network(x, matrix, filters, [7, 90])
+    with compiled.disabled():
+        assert torch.equal(torch.autograd.grad(y.square().sum(), x)[0], expected)
+        y = delay_network(x, matrix, filters, [7, 90])
+    assert torch.allclose(torch.autograd.grad(y.square().sum(), x)[0], expected, rtol=1e-9)
 
 
 @needs_compiler
