@@ -43,6 +43,8 @@ VARIANTS = {
     "BitCrusher, oversampled": {"oversample": 2},
     "TableShaper, oversampled": {"oversample": 2, "points": 5},
     "Rectifier, dc blocked": {"dc_block": True},
+    "ParametricClipper, oversampled": {"oversample": 2},
+    "ChebyshevShaper, oversampled": {"oversample": 2},
     "Panner, -6 dB": {"law": "-6dB"},
     "Crossfade, linear": {"law": "linear"},
     "StereoEnhancer, left": {"later": "left"},

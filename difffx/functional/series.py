@@ -1,4 +1,4 @@
-"""Distortion by a power series or by Chebyshev polynomials; new harmonics fold at the top."""
+"""Distortion by a power series or by Chebyshev polynomials; harmonics above half the rate fold."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from difffx.functional.oversampling import oversampled
 
-def taylor_shaper(x: Tensor, *, coefficients: Tensor) -> Tensor:
+
+def taylor_shaper(x: Tensor, *, coefficients: Tensor, oversample: int = 1) -> Tensor:
     """A power series as distortion: the k-th power makes harmonics up to the k-th.
 
     x             [B, C, T]
     coefficients  [B, K, 1]  p[1] .. p[K]: p[1] = 1 and the rest 0 is the identity
+    oversample    1 to 8: the polynomial runs at that multiple of the rate
     returns       [B, C, T]  p[1] v + p[2] v^2 + ... + p[K] v^K, with v = x less its mean over time
 
     Meant for peaks up to 1: above, high powers explode. Even powers make DC, which is left in. The sign is
     free: -p is the same sound upside down, and a loss on magnitudes cannot tell one from the other.
     Horner's scheme; its gradient is exact and keeps one copy of the signal, not K.
     """
-    return _Polynomial.apply(_centered(x), coefficients.to(x.dtype), False)
+    return _series(x, coefficients, False, oversample)
 
 
-def chebyshev_shaper(x: Tensor, *, coefficients: Tensor) -> Tensor:
+def chebyshev_shaper(x: Tensor, *, coefficients: Tensor, oversample: int = 1) -> Tensor:
     """A series of Chebyshev polynomials as distortion: T[k] turns a full-scale cosine into its k-th harmonic.
 
     x             [B, C, T]
     coefficients  [B, K, 1]  p[0] .. p[K-1]: p[1] = 1 and the rest 0 is the identity
+    oversample    1 to 8: the polynomials run at that multiple of the rate
     returns       [B, C, T]  p[0] + p[1] T[1](v) + ... + p[K-1] T[K-1](v), with v = x less its mean over time
 
     Meant for peaks up to 1: outside, the polynomials explode. p[0] is plain DC and even k make DC in
@@ -33,11 +37,13 @@ def chebyshev_shaper(x: Tensor, *, coefficients: Tensor) -> Tensor:
     loss on magnitudes cannot tell one from the other. Clenshaw's recurrence; its gradient is exact and
     keeps one copy of the signal.
     """
-    return _Polynomial.apply(_centered(x), coefficients.to(x.dtype), True)
+    return _series(x, coefficients, True, oversample)
 
 
-def _centered(x: Tensor) -> Tensor:
-    return x - x.mean(-1, keepdim=True)
+def _series(x: Tensor, coefficients: Tensor, chebyshev: bool, oversample: int) -> Tensor:
+    terms = coefficients.to(x.dtype)
+    centered = x - x.mean(-1, keepdim=True)
+    return oversampled(centered, oversample, lambda up: _Polynomial.apply(up, terms, chebyshev))
 
 
 class _Polynomial(torch.autograd.Function):

@@ -161,7 +161,9 @@ def table_shaper(x: Tensor, *, drive_db: Tensor, table: Tensor, mix: Tensor, ove
     return torch.lerp(x, wet, at_audio_rate(mix, x.shape[-1]))
 
 
-def parametric_clipper(x: Tensor, *, drive_db: Tensor, offset: Tensor, shape: Tensor) -> Tensor:
+def parametric_clipper(
+    x: Tensor, *, drive_db: Tensor, offset: Tensor, shape: Tensor, oversample: int = 1
+) -> Tensor:
     """Overdrive from a warm saturation to a hard clip.
 
     x         [B, C, T]
@@ -171,12 +173,12 @@ def parametric_clipper(x: Tensor, *, drive_db: Tensor, offset: Tensor, shape: Te
     returns   [B, C, T]  (c(g x + b) - c(b)) / g
 
     c(u) = tanh u;  u - 4/27 u^3 up to |u| = 1.5, then the sign of u;  u held in +-1. At offset 0 quiet
-    sounds keep their level. Silence stays silence, but an
-    offset makes a DC component out of any sound and leaves it in.
+    sounds keep their level. Silence stays silence, but an offset makes a DC component out of any sound and
+    leaves it in. oversample: `tanh`.
     """
     one = drive_db.new_ones(1, 1, 1)
     knobs = {"drive_db": 0.0 * one, "ceiling_db": -drive_db, "mix": one, "bias": offset, "shape": shape}
-    return bent(x, bending.Blend, **knobs)
+    return bent(x, bending.Blend, **knobs, oversample=oversample)
 
 
 class _Round(torch.autograd.Function):

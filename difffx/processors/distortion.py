@@ -153,42 +153,42 @@ class TableShaper(_Curve):
         super().__init__(sample_rate, ranges, oversample, dc_block)
 
 
-class ParametricClipper(Processor):
+class ParametricClipper(_Curve):
     """Overdrive from tanh over cubic to hard clipping; an offset adds even harmonics, and leaves DC.
+
+    Options as in `Tanh`.
 
     Cost: 2 ns a sample, 4 ns with all gradients; nothing is kept but the sound.
     """
 
+    curve = staticmethod(waveshapers.parametric_clipper)
     params = (
         Param("drive_db", -10.0, 20.0, default=0.0),
         Param("offset", 0.0, 1.0, default=0.0),
         Param("shape", 0.0, 2.0, default=0.0),
     )
-
-    def process(self, audio: Tensor, **controls: Tensor) -> Tensor:
-        return waveshapers.parametric_clipper(audio, **controls)
+    neutral: ClassVar = None
 
 
-class TaylorShaper(Processor):
+class TaylorShaper(_Curve):
     """Distortion by a power series, x to x^24; the offset of the input is removed first.
 
     The curve may turn the sound upside down: a negative set of coefficients sounds like its positive.
+    Options as in `Tanh`.
     """
 
+    curve = staticmethod(series.taylor_shaper)
     params = (Param("coefficients", -1.0, 1.0, default=(1.0,) + (0.0,) * 23, size=24),)
-
-    def process(self, audio: Tensor, coefficients: Tensor) -> Tensor:
-        return series.taylor_shaper(audio, coefficients=coefficients)
+    neutral: ClassVar = None
 
 
-class ChebyshevShaper(Processor):
+class ChebyshevShaper(_Curve):
     """Distortion by a series of Chebyshev polynomials, T[0] to T[23]; the input's offset is removed first.
 
     The curve may turn the sound upside down: a negative set of coefficients sounds like its positive. Even
-    coefficients put DC into the output, in silence too.
+    coefficients put DC into the output, in silence too. Options as in `Tanh`.
     """
 
+    curve = staticmethod(series.chebyshev_shaper)
     params = (Param("coefficients", -1.0, 1.0, default=(0.0, 1.0) + (0.0,) * 22, size=24),)
-
-    def process(self, audio: Tensor, coefficients: Tensor) -> Tensor:
-        return series.chebyshev_shaper(audio, coefficients=coefficients)
+    neutral: ClassVar = None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,13 @@ def test_a_series_keeps_one_copy_of_the_signal_for_the_gradient(name):
     with hooks:
         shaper(noise(1, 1, 4096).requires_grad_(), coefficients=noise(1, 24, 1).requires_grad_())
     assert sum(kept) < 2 * 4096
+
+
+@pytest.mark.parametrize(("oversample", "loud"), [(1, True), (2, False), (4, False)])
+def test_a_harmonic_above_nyquist_folds_at_the_rate_and_dies_above_it(oversample, loud):
+    tone = torch.cos(2 * math.pi * 5_000 / 44_100 * torch.arange(22_050, dtype=torch.float64)).view(1, 1, -1)
+    ninth = torch.zeros(1, 10, 1, dtype=torch.float64)
+    ninth[:, 9] = 1.0  # 45 kHz, heard at 900 Hz
+    y = series.chebyshev_shaper(tone, coefficients=ninth, oversample=oversample)[..., 5_000:15_000]
+    level_db = 20.0 * math.log10(math.sqrt(2.0 * y.square().mean().item()))
+    assert level_db == pytest.approx(0.0, abs=0.1) if loud else level_db < -70.0
