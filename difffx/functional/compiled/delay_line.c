@@ -16,7 +16,10 @@ static const double *delay_of(const struct job *job, int64_t row) {
     return job->delay + (item * job->delay_channels + channel) * job->samples;
 }
 
-INLINE void read_piece(const struct job *job, int64_t index, int64_t type, int neighbors) {
+static void read_piece(void *argument, int64_t index) {
+    const struct job *job = argument;
+    const int64_t type = job->type;
+    const int neighbors = (int)job->neighbors;
     const int64_t row = index / job->pieces, from = index % job->pieces * PIECE;
     const int64_t last = from + PIECE < job->samples ? from + PIECE : job->samples;
     const char *x = (const char *)job->x + row * job->samples * type;
@@ -31,7 +34,10 @@ INLINE void read_piece(const struct job *job, int64_t index, int64_t type, int n
     }
 }
 
-INLINE void read_back(const struct job *job, int64_t row, int64_t type, int neighbors) {
+static void read_back(void *argument, int64_t row) {
+    const struct job *job = argument;
+    const int64_t type = job->type;
+    const int neighbors = (int)job->neighbors;
     const int64_t offset = row * job->samples;
     const char *x = (const char *)job->x + offset * type, *grad = (const char *)job->grad + offset * type;
     char *by_x = job->grad_x ? (char *)job->grad_x + offset * type : NULL;
@@ -51,18 +57,6 @@ INLINE void read_back(const struct job *job, int64_t row, int64_t type, int neig
     }
 }
 
-/* One copy of the code for each type and number of neighbors. */
-#define DISPATCH(name, task)                                          \
-    static void task(void *job_, int64_t index) {                     \
-        const struct job *job = job_;                                 \
-        if (job->type == 4 && job->neighbors == 4) name(job, index, 4, 4);      \
-        else if (job->type == 4) name(job, index, 4, 2);              \
-        else if (job->neighbors == 4) name(job, index, 8, 4);         \
-        else name(job, index, 8, 2);                                  \
-    }
-DISPATCH(read_piece, read_task)
-DISPATCH(read_back, back_task)
-
 /* `samples` must be below 2^31 - STRETCH. */
 int difffx_delay_line(int64_t items, int64_t channels, int64_t samples, int64_t delay_items, int64_t delay_channels,
                       int64_t type, int64_t neighbors, const void *x, const double *delay, void *y, int64_t threads) {
@@ -70,7 +64,7 @@ int difffx_delay_line(int64_t items, int64_t channels, int64_t samples, int64_t 
     struct job job = {.items = items, .channels = channels, .samples = samples, .pieces = pieces, .type = type,
                       .neighbors = neighbors, .delay_items = delay_items, .delay_channels = delay_channels,
                       .x = x, .delay = delay, .y = y};
-    fan_out(read_task, &job, items * channels * pieces, threads_for(items * channels * samples, threads));
+    fan_out(read_piece, &job, items * channels * pieces, threads_for(items * channels * samples, threads));
     return 0;
 }
 
@@ -81,6 +75,6 @@ int difffx_delay_line_backward(int64_t items, int64_t channels, int64_t samples,
     struct job job = {.items = items, .channels = channels, .samples = samples, .type = type,
                       .neighbors = neighbors, .delay_items = delay_items, .delay_channels = delay_channels,
                       .x = x, .delay = delay, .grad = grad, .grad_x = grad_x, .grad_delay = grad_delay};
-    fan_out(back_task, &job, items * channels, threads_for(items * channels * samples, threads));
+    fan_out(read_back, &job, items * channels, threads_for(items * channels * samples, threads));
     return 0;
 }

@@ -20,7 +20,7 @@ struct stretch {
 
 /* From `delay`, that of each sample of the stretch. One that is not a number reads silence, at a place that is
    not one either. */
-INLINE void find(struct stretch *s, const double *delay, int64_t first, int64_t count, int neighbors) {
+static void find(struct stretch *s, const double *restrict delay, int64_t first, int64_t count, int neighbors) {
     const double limit = first + STRETCH;
     int32_t outside = 0, changes = 0;
     s->first = first;
@@ -80,8 +80,7 @@ INLINE double weight_of(int k, double place, int neighbors) {
                     : a * b * place * (1.0 / 6.0);
 }
 
-/* Values and slopes of each sample of the stretch. */
-INLINE void read_stretch(const struct stretch *s, const void *row, int64_t type, int neighbors, double *value,
+INLINE void read_as(const struct stretch *s, const void *row, int64_t type, int neighbors, double *value,
                          double *slope) {
     const char *now = (const char *)row + s->first * type;
     for (int32_t run = 0, n = 0; run < s->runs; run++) {
@@ -102,8 +101,7 @@ INLINE void read_stretch(const struct stretch *s, const void *row, int64_t type,
     }
 }
 
-/* grad times weight added to every neighbor in `row`. */
-INLINE void scatter_stretch(const struct stretch *s, void *row, int64_t type, int neighbors, const double *grad) {
+INLINE void scatter_as(const struct stretch *s, void *row, int64_t type, int neighbors, const double *grad) {
     char *now = (char *)row + s->first * type;
     double part[NEIGHBORS][STRETCH];
     for (int32_t n = 0; n < s->count; n++)
@@ -128,5 +126,26 @@ INLINE void scatter_stretch(const struct stretch *s, void *row, int64_t type, in
             if (s->inside || (int32_t)s->first + at >= 0) add_at(now, type, at, part[k][n]);
         }
 }
+
+/* One copy of the code for each type and number of neighbors. */
+#define DISPATCH(name, ...)                                          \
+    if (type == 4 && neighbors == 4) name(s, row, 4, 4, __VA_ARGS__); \
+    else if (type == 4) name(s, row, 4, 2, __VA_ARGS__);             \
+    else if (neighbors == 4) name(s, row, 8, 4, __VA_ARGS__);        \
+    else name(s, row, 8, 2, __VA_ARGS__);
+
+/* Values and slopes of each sample of the stretch. */
+static void read_stretch(const struct stretch *s, const void *row, int64_t type, int neighbors,
+                         double *restrict value, double *restrict slope) {
+    DISPATCH(read_as, value, slope)
+}
+
+/* grad times weight added to every neighbor in `row`. */
+static void scatter_stretch(const struct stretch *s, void *row, int64_t type, int neighbors,
+                            const double *restrict grad) {
+    DISPATCH(scatter_as, grad)
+}
+
+#undef DISPATCH
 
 #endif
