@@ -6,20 +6,11 @@ has runs four items at a time. The way back runs backward in time and finds all 
 start of each block again. */
 
 #include "detectors.h"
+#include "points.h"
 #include "rows.h"
 
 enum { CEILING, DRIVE, POLE, SETTINGS };
-#define TAPS 24
-#define PHASES 8 /* points from one sample to the next, itself among them */
-#define BEFORE (TAPS / 2 - 1)
-#define PAIRS (PHASES / 2 - 1) /* of points equally far from the middle, mirror images of each other */
-#define NEAR (2 * BLOCK)
-
-#define WIDTH 32 /* bytes of a vector along time: seven sums of such find room in registers */
-typedef float wide32 __attribute__((vector_size(WIDTH)));
-typedef double wide64 __attribute__((vector_size(WIDTH)));
-typedef int32_t mask32 __attribute__((vector_size(WIDTH)));
-typedef int64_t mask64 __attribute__((vector_size(WIDTH)));
+#define NEAR (2 * BLOCK) /* samples, from BEFORE before the first of a block on */
 
 struct job {
     int64_t items, samples, channels, groups, blocks, type, ahead;
@@ -32,10 +23,7 @@ struct job {
     double *kept;            /* [groups, blocks, LANES], peaks before each block; may be null */
     void *grad_x;            /* these are zero; null: settings alone have gradients */
     double *grad_settings, *grad_ceilings, *grad_drives; /* the last two may be null */
-    double reach;            /* a point between samples is at most so much higher than they are */
-    double weights[TAPS][PHASES];
-    double even64[TAPS / 2][PAIRS + 1], odd64[TAPS / 2][PAIRS]; /* of sums and differences of mirrored samples */
-    float even32[TAPS / 2][PAIRS + 1], odd32[TAPS / 2][PAIRS];
+    struct points points;
     atomic_int failed;
 };
 
@@ -71,35 +59,6 @@ INLINE int64_t row_of(const struct job *job, int64_t item, int64_t channel) {
     return (item * job->channels + channel) * job->samples;
 }
 
-#define INTERPOLATE(name, number, wide, mask, even, odd)                                                           \
-    /* Samples from BEFORE before the first on -> the largest magnitude at each and between it and the next. */    \
-    static void name(const struct job *job, const number *x, number *peak) {                                       \
-        const int count = sizeof(wide) / sizeof(number);                                                           \
-        const mask positive = ~(mask)(-(wide){0});                                                  \
-        for (int n = 0; n < BLOCK; n += count) {                                                                   \
-            wide sums[PAIRS + 1] = {{0}}, differences[PAIRS] = {{0}}, high;                                        \
-            memcpy(&high, x + n + BEFORE, sizeof high);                                                            \
-            high = (wide)((mask)high & positive);                                                                  \
-            for (int k = 0; k < TAPS / 2; k++) {                                                                   \
-                wide left, right;                                                                                  \
-                memcpy(&left, x + n + k, sizeof left);                                                             \
-                memcpy(&right, x + n + TAPS - 1 - k, sizeof right);                                                \
-                wide both = left + right, apart = left - right;                                                    \
-                for (int p = 0; p <= PAIRS; p++) sums[p] += job->even[k][p] * both;                                \
-                for (int p = 0; p < PAIRS; p++) differences[p] += job->odd[k][p] * apart;                          \
-            }                                                                                                      \
-            for (int p = 0; p <= PAIRS; p++) {                                                                     \
-                wide y = (wide)((mask)sums[p] & positive);                                                         \
-                if (p < PAIRS) y += (wide)((mask)differences[p] & positive);                                       \
-                mask lower = y <= high;                                                                            \
-                high = (wide)((lower & (mask)high) | (~lower & (mask)y));                                          \
-            }                                                                                                      \
-            memcpy(peak + n, &high, sizeof high);                                                                  \
-        }                                                                                                          \
-    }
-INTERPOLATE(between32, float, wide32, mask32, even32, odd32)
-INTERPOLATE(between64, double, wide64, mask64, even64, odd64)
-
 /* The driven sound from BEFORE samples before `at` on. */
 static void near_of(const struct job *job, int64_t row, int64_t item, double still, int64_t at, vec *near) {
     row_block drive;
@@ -119,15 +78,15 @@ static void between_of(const struct job *job, const vec *near, const vec *ceilin
     memcpy(x, (const double *)near + BEFORE, sizeof x);
     int quiet = 1;
     for (int l = 0; l < LANES; l++)
-        for (int m = 0; m < LANES; m++) quiet &= job->reach * highest[l] < lowest[m];
+        for (int m = 0; m < LANES; m++) quiet &= job->points.reach * highest[l] < lowest[m];
     if (!quiet && job->type == 4) {
         float near32[NEAR], high[BLOCK];
         for (int n = 0; n < NEAR / LANES; n++) narrow(near32 + LANES * n, near[n]);
-        between32(job, near32, high);
+        between32(&job->points, near32, high);
         TIMES(n) x[n] = widen(high + LANES * n);
     } else if (!quiet) {
         double high[BLOCK];
-        between64(job, (const double *)near, high);
+        between64(&job->points, (const double *)near, high);
         memcpy(x, high, sizeof x);
     }
     TIMES(n) peak[n] = louder(peak[n], x[n]);
@@ -263,16 +222,6 @@ static void to_samples(const struct job *job, int64_t item, int64_t at, const ve
     }
 }
 
-/* The values of a sample and of the points up to the next, and the largest magnitude. */
-INLINE double points_of(const struct job *job, const double *near, double *values) {
-    double high = 0.0;
-    for (int p = 0; p < PHASES; p++) values[p] = 0.0;
-    for (int k = 0; k < TAPS; k++)
-        for (int p = 0; p < PHASES; p++) values[p] += near[k] * job->weights[k][p];
-    for (int p = 0; p < PHASES; p++) high = __builtin_fabs(values[p]) > high ? __builtin_fabs(values[p]) : high;
-    return high;
-}
-
 INLINE void add_to(void *x, int64_t type, int64_t at, double value) {
     if (type == 4) ((float *)x)[at] += (float)value;
     else ((double *)x)[at] += value;
@@ -287,7 +236,7 @@ static void to_neighbors(const struct job *job, int64_t item, double still, int6
         near_of(job, row_of(job, item, c), item, still, at, near);
         for (int n = 0; n < BLOCK; n++) {
             if (by[n] == 0.0) continue;
-            double high = points_of(job, x + n, values);
+            double high = points_of(&job->points, x + n, values);
             winners[n] = high > highest[n] ? 1.0 : winners[n] + (high == highest[n]);
             highest[n] = high > highest[n] ? high : highest[n];
         }
@@ -295,7 +244,7 @@ static void to_neighbors(const struct job *job, int64_t item, double still, int6
     for (int64_t c = 0; c < job->channels; c++) {
         near_of(job, row_of(job, item, c), item, still, at, near);
         for (int n = 0; n < BLOCK; n++) {
-            if (by[n] == 0.0 || points_of(job, x + n, values) < highest[n]) continue;
+            if (by[n] == 0.0 || points_of(&job->points, x + n, values) < highest[n]) continue;
             double between = 0.0, share = by[n] / (winners[n] * highest[n]);
             for (int p = 1; p < PHASES; p++) between += __builtin_fabs(values[p]) == highest[n];
             int itself = __builtin_fabs(values[0]) == highest[n];
@@ -307,7 +256,7 @@ static void to_neighbors(const struct job *job, int64_t item, double still, int6
                 int64_t to = at + n + k - BEFORE;
                 double by_driven = 0.0, drive = still;
                 if (to < 0 || to >= job->samples) continue;
-                for (int p = 0; p < PHASES; p++) by_driven += own[p] * job->weights[k][p];
+                for (int p = 0; p < PHASES; p++) by_driven += own[p] * job->points.weights[k][p];
                 if (job->drives) drive = amplitude(splat(job->drives[item * job->samples + to]))[0];
                 if (job->grad_x) add_to(job->grad_x, job->type, row_of(job, item, c) + to, by_driven * drive);
                 if (job->grad_drives)
@@ -395,24 +344,6 @@ static void backward_group(void *argument, int64_t group) {
     free(room);
 }
 
-/* The taps that lead from samples to the points between them; mirror images share their products. */
-static void set_taps(struct job *job) {
-    for (int p = 0; p < PHASES && job->taps; p++) {
-        double sum = 0.0;
-        for (int k = 0; k < TAPS; k++) {
-            job->weights[k][p] = p ? job->taps[(p - 1) * TAPS + k] : k == BEFORE;
-            sum += __builtin_fabs(job->weights[k][p]);
-        }
-        job->reach = sum > job->reach ? sum : job->reach;
-    }
-    for (int k = 0; k < TAPS / 2; k++)
-        for (int p = 0; p <= PAIRS; p++) {
-            double left = job->weights[k][p + 1], right = job->weights[TAPS - 1 - k][p + 1];
-            job->even32[k][p] = job->even64[k][p] = p < PAIRS ? 0.5 * (left + right) : left;
-            if (p < PAIRS) job->odd32[k][p] = job->odd64[k][p] = 0.5 * (left - right);
-        }
-}
-
 /* One call; see `struct job` for shapes. `groups` of items, of LANES at most, for the threads. */
 #define SIZES                                                                                                     \
     int64_t items, int64_t channels, int64_t samples, int64_t groups, int64_t type, int64_t ahead, double margin, \
@@ -424,7 +355,7 @@ static void set_taps(struct job *job) {
 
 int difffx_limit(SIZES, void *y, void *gain, double *kept, int64_t threads) {
     struct job job = {SIZED, .y = y, .gain = gain, .kept = kept};
-    set_taps(&job);
+    if (taps) set_points(&job.points, taps);
     fan_out(forward_group, &job, groups, threads_for(items * samples, threads));
     return job.failed;
 }
@@ -433,7 +364,7 @@ int difffx_limit_backward(SIZES, const void *grad, void *gain, double *kept, voi
                           double *grad_ceilings, double *grad_drives, int64_t threads) {
     struct job job = {SIZED, .grad = grad, .gain = gain, .kept = kept, .grad_x = grad_x,
                       .grad_settings = grad_settings, .grad_ceilings = grad_ceilings, .grad_drives = grad_drives};
-    set_taps(&job);
+    if (taps) set_points(&job.points, taps);
     fan_out(backward_group, &job, groups, threads_for(items * samples, threads));
     return job.failed;
 }
