@@ -236,11 +236,22 @@ def _swinging_delay(
     voices: int,
 ) -> Tensor:
     """`chorus` of knobs that stand still, as one kernel."""
+    mix, course = mix.double(), _course(sample_rate, rate_hz, delay_ms, depth_ms, phase, spread)
+    return swing.swinging_delay(x, shape, voices, *course, 1.0 - mix, mix / voices)
+
+
+def _course(
+    sample_rate: int,
+    rate_hz: Tensor,
+    delay_ms: Tensor,
+    depth_ms: Tensor,
+    phase: Tensor,
+    spread: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Cycles per sample, phases, middle and half width in samples, of a swing whose knobs stand still."""
     half = ms_to_samples(0.5 * depth_ms.double(), sample_rate)
     middle = ms_to_samples(delay_ms, sample_rate) + half
-    step, mix = rate_hz.double() / sample_rate, mix.double()
-    columns = step, _phases(phase, spread), middle, half, 1.0 - mix, mix / voices
-    return swing.swinging_delay(x, shape, voices, *columns)
+    return rate_hz.double() / sample_rate, _phases(phase, spread), middle, half
 
 
 def _swing(
@@ -254,6 +265,12 @@ def _swing(
     shape: str,
 ) -> Tensor:
     """Samples of delay, [B, 1 or 2, T] in float64."""
+    if swing.serves(x, rate_hz, delay_ms, depth_ms, phase, *_given(spread)):
+        sides = 1 if spread is None else 2
+        one = x.new_ones(1, 1, 1, dtype=torch.float64).expand(x.shape[0], sides, x.shape[-1])
+        return swing.swinging_gain(
+            one, shape, *_course(sample_rate, rate_hz, delay_ms, depth_ms, phase, spread)
+        )
     wave = lfo(x.shape[-1], sample_rate, rate_hz=rate_hz, phase=_phases(phase, spread), shape=shape)
     delay_ms, depth_ms = (at_audio_rate(knob.double(), x.shape[-1]) for knob in (delay_ms, depth_ms))
     half = ms_to_samples(0.5 * depth_ms, sample_rate)

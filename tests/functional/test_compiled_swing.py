@@ -54,6 +54,7 @@ EFFECTS = {
     "chorus": (chorus, DELAYS, {}),
     "chorus of three": (chorus, DELAYS, {"voices": 3}),
     "flanger": (flanger, DELAYS, {}),
+    "flanger with feedback": (flanger, (*DELAYS, "feedback"), {}),
     "vibrato": (vibrato, ("rate_hz", "depth_ms", "phase"), {}),
     "tremolo": (tremolo, ("rate_hz", "depth", "phase"), {}),
     "phaser": (phaser, ("rate_hz", "frequency_hz", "depth_octaves", "phase", "mix", "feedback"), {}),
