@@ -70,6 +70,21 @@ def test_long_rows_in_segments_agree_when_their_memory_is_long(rows, threads, ti
     tiers_agree(named("band_pass", knobs), noise(rows, 1, 9000), *knobs.values())
 
 
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_the_number_of_threads_may_change_before_the_way_back(threads):
+    x, knobs = noise(1, 1, 5000), knobs_of("peak", 1, 5)
+
+    def run(forward, backward):
+        inputs = [t.clone().requires_grad_() for t in (x, *knobs.values())]
+        torch.set_num_threads(forward)
+        y = named("peak", knobs)(*inputs)
+        torch.set_num_threads(backward)
+        return torch.autograd.grad(y.sum(), inputs)
+
+    for ours, theirs in zip(run(1, 3), run(3, 1), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("moving", ["frequency_hz", "q", *LEVELS])
 def test_levels_of_their_own_agree(moving, tiers_agree):
     knobs = curves({"frequency_hz": RANGES["frequency_hz"], "q": RANGES["q"], **LEVELS}, 3, 1)
@@ -152,7 +167,7 @@ def test_the_operator_keeps_the_rules_of_torch(kind, knobs, threads):
     values[1] = values[1][..., :1].clone()
     values = [v.requires_grad_() for v in values] + [None] * (5 - knobs)
     x = noise(3, 2, 100).requires_grad_()
-    torch.library.opcheck(torch.ops.difffx.moving_filter.default, (x, *values, kind, 44_100.0, True))
+    torch.library.opcheck(torch.ops.difffx.moving_filter.default, (x, *values, kind, 44_100.0, 3, True))
 
 
 def test_what_is_taken_from_a_gain_is_taken():

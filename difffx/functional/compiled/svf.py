@@ -40,7 +40,7 @@ def moving_filter(x: Tensor, sample_rate: int, kind: str, *knobs: Tensor) -> Ten
     frames = max(short, default=1)
     hz, q, *rest = (_ready(x, knob, frames) for knob in knobs)
     rest += [None] * (3 - len(rest))
-    return _moving_filter(x, hz, q, *rest, KINDS.index(kind), float(sample_rate), keep)[0]
+    return _moving_filter(x, hz, q, *rest, KINDS.index(kind), float(sample_rate), _segments(x), keep)[0]
 
 
 def _ready(x: Tensor, knob: Tensor, frames: int) -> Tensor:
@@ -62,12 +62,13 @@ def _moving_filter(
     third: Tensor | None,
     kind: int,
     sample_rate: float,
+    segments: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """The sound and, if to be kept, memories before every block."""
     x, knobs = x.contiguous(), _contiguous(hz, q, first, second, third)
-    y, kept = torch.empty_like(x), _memories(x, keep)
-    sizes = *_sizes(x), kind, *_types(x, knobs), sample_rate
+    y, kept = torch.empty_like(x), _memories(x, segments, keep)
+    sizes = *_sizes(x, segments), kind, *_types(x, knobs), sample_rate
     compiled.call("moving_filter", *sizes, x, *knobs, y, kept if keep else None)
     return y, kept
 
@@ -82,9 +83,10 @@ def _(
     third: Tensor | None,
     kind: int,
     sample_rate: float,
+    segments: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), _memories(x, keep)
+    return x.new_empty(x.shape), _memories(x, segments, keep)
 
 
 @torch.library.custom_op("difffx::moving_filter_backward", mutates_args=())
@@ -99,6 +101,7 @@ def _moving_filter_backward(
     kept: Tensor,
     kind: int,
     sample_rate: float,
+    segments: int,
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients to x and the knobs, of no elements if not wanted.
@@ -106,9 +109,9 @@ def _moving_filter_backward(
     To a curve [B, C, T], else [B, C N, F or 1] for N segments of each row: both are still to be summed.
     """
     grad, x, knobs = grad.contiguous(), x.contiguous(), _contiguous(hz, q, first, second, third)
-    grads = _gradients(x, knobs, wanted)
+    grads = _gradients(x, knobs, segments, wanted)
     to = (g if w else None for g, w in zip(grads, wanted, strict=True))
-    sizes = *_sizes(x), kind, *_types(x, knobs), sample_rate
+    sizes = *_sizes(x, segments), kind, *_types(x, knobs), sample_rate
     compiled.call("moving_filter_backward", *sizes, x, *knobs, grad, kept, *to)
     return grads
 
@@ -125,27 +128,28 @@ def _(
     kept: Tensor,
     kind: int,
     sample_rate: float,
+    segments: int,
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _gradients(x, [hz, q, first, second, third], wanted)
+    return _gradients(x, [hz, q, first, second, third], segments, wanted)
 
 
 def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs[:6], output[1])
-    ctx.kind, ctx.sample_rate, _ = inputs[6:]
+    ctx.options = inputs[6:9]
     ctx.set_materialize_grads(False)
 
 
 def _back(ctx, grad: Tensor | None, _):
     if grad is None:
-        return 9 * (None,)
+        return 10 * (None,)
     tensors, wanted = ctx.saved_tensors, list(ctx.needs_input_grad[:6])
-    by_x, *grads = _moving_filter_backward(grad, *tensors, ctx.kind, ctx.sample_rate, wanted)
+    by_x, *grads = _moving_filter_backward(grad, *tensors, *ctx.options, wanted)
     sums = [
         by.sum_to_size(knob.shape) if want else None
         for by, knob, want in zip(grads, tensors[1:6], wanted[1:], strict=True)
     ]
-    return by_x if wanted[0] else None, *sums, None, None, None
+    return by_x if wanted[0] else None, *sums, None, None, None, None
 
 
 _moving_filter.register_autograd(_back, setup_context=_keep)
@@ -155,22 +159,22 @@ def _contiguous(*knobs: Tensor | None) -> list[Tensor | None]:
     return [None if knob is None else knob.contiguous() for knob in knobs]
 
 
-def _segments(x: Tensor) -> tuple[int, int]:
-    """How many segments a row is cut into and how long they are.
+def _segments(x: Tensor) -> int:
+    """How many segments a row is cut into.
 
     With fewer rows than threads have lanes, rows are cut. That takes a second pass, so it has to make up for
     two.
     """
     samples, rows = x.shape[2], x.shape[0] * x.shape[1]
     wanted = compiled.LANES * torch.get_num_threads()
-    segments = -(-wanted // rows) if 4 * rows <= wanted and samples >= 64 * compiled.BLOCK else 1
-    return segments, -(-samples // (segments * compiled.BLOCK)) * compiled.BLOCK
+    return -(-wanted // rows) if 4 * rows <= wanted and samples >= 64 * compiled.BLOCK else 1
 
 
-def _sizes(x: Tensor) -> tuple[int, ...]:
+def _sizes(x: Tensor, segments: int) -> tuple[int, ...]:
     """What the C functions want to know first, in their order."""
     items, channels, samples = x.shape
-    return items * channels, samples, channels, *_segments(x), x.element_size()
+    length = -(-samples // (segments * compiled.BLOCK)) * compiled.BLOCK
+    return items * channels, samples, channels, segments, length, x.element_size()
 
 
 def _types(x: Tensor, knobs: list[Tensor | None]) -> tuple[int, int]:
@@ -184,15 +188,16 @@ def _types(x: Tensor, knobs: list[Tensor | None]) -> tuple[int, int]:
     return sum(kind << 8 * i for i, kind in enumerate(types)), frames
 
 
-def _memories(x: Tensor, keep: bool) -> Tensor:
+def _memories(x: Tensor, segments: int, keep: bool) -> Tensor:
     """Room for two values of every row, or segment of it, at the start of every block."""
-    segments, length = _segments(x)
     groups = -(-x.shape[0] * x.shape[1] * segments // compiled.LANES)
-    values = length // compiled.BLOCK * 2 * compiled.LANES if keep else 0
+    values = -(-x.shape[2] // (segments * compiled.BLOCK)) * 2 * compiled.LANES if keep else 0
     return x.new_empty(groups, values, dtype=torch.float64)
 
 
-def _gradients(x: Tensor, knobs: list[Tensor | None], wanted: list[bool]) -> tuple[Tensor, ...]:
+def _gradients(
+    x: Tensor, knobs: list[Tensor | None], segments: int, wanted: list[bool]
+) -> tuple[Tensor, ...]:
     items, channels, _ = x.shape
     rooms = [x.new_empty(x.shape if wanted[0] else 0)]
     for knob, want in zip(knobs, wanted[1:], strict=True):
@@ -201,5 +206,5 @@ def _gradients(x: Tensor, knobs: list[Tensor | None], wanted: list[bool]) -> tup
         elif knob.shape[-1] == x.shape[-1] > 1:
             rooms.append(knob.new_empty(items, channels, knob.shape[-1]))
         else:
-            rooms.append(knob.new_zeros(items, channels * _segments(x)[0], knob.shape[-1]))
+            rooms.append(knob.new_zeros(items, channels * segments, knob.shape[-1]))
     return tuple(rooms)
