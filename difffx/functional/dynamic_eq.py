@@ -43,7 +43,7 @@ def dynamic_eq(
     and not what the bells before made of it; its level passes the compressor's curve, attack and release
     (`compressor_gain_db`; the loudest channel counts), and that reduction is added to gain_db. The bells are
     state-variable filters with a gain of their own for each sample (`svf`); all recursions are exact. On the
-    CPU, compiled, a bell takes 8 ms for 8 x 131072 samples on two threads, 40 ms with all gradients. It keeps
+    CPU, compiled, a bell takes 9 ms for 8 x 131072 samples on two threads, 27 ms with all gradients. It keeps
     13 bytes per sample.
     """
     items, samples = x.shape[0], x.shape[-1]
