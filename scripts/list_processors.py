@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from inspect import signature
 
 from rich.console import Console
@@ -59,10 +60,23 @@ def markdown() -> str:
     for family, name, params, others, first in described():
         if family != before:
             lines.append(f"| *{family}* | | |")
-        knobs = [f"{label(p)} {p.low:g}..{p.high:g}" for p in params] + [others] * bool(others)
+        knobs = [*alike(params), *[others] * bool(others)]
         lines.append(f"| {name} | {', '.join(knobs)} | {first} |")
         before = family
     return "\n".join(lines)
+
+
+def alike(params: list[Param]) -> list[str]:
+    """Knobs with their ranges; those that differ in a number alone are one: band_1..3_width 0..2."""
+    groups: dict[tuple[str, str], list[Param]] = {}
+    for p in params:
+        groups.setdefault((re.sub(r"_\d+_", "_#_", label(p)), f"{p.low:g}..{p.high:g}"), []).append(p)
+    found = []
+    for (name, limits), group in groups.items():
+        numbers = re.findall(r"_(\d+)_", " ".join(p.name for p in group))
+        ends = dict.fromkeys((numbers[0], numbers[-1])) if numbers else ()
+        found.append(f"{name.replace('#', '..'.join(ends))} {limits}")
+    return found
 
 
 def main() -> None:

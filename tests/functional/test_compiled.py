@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -134,6 +136,22 @@ def test_a_forked_worker_runs_the_kernels(threads):
         signal.alarm(20)
         os._exit(0 if torch.equal(cascade.sosfilt(x, sos), expected) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_with_the_threads_of_torch_and_with_its_own_the_sound_is_the_same(threads):
+    x, sos = noise(20, 1, 3000), stable_sos(20, 3)
+    team = ctypes.c_void_p.in_dll(compiled.library(), "difffx_team")
+    shared = cascade.sosfilt(x, sos)
+    before = team.value
+    compiled.library().difffx_use_team(None)
+    try:
+        assert torch.equal(cascade.sosfilt(x, sos), shared)
+    finally:
+        compiled.library().difffx_use_team(before)
+    if sys.platform == "linux":
+        assert before
 
 
 @needs_compiler

@@ -81,7 +81,26 @@ def library() -> ctypes.CDLL | None:
             getattr(functions, f"difffx_{name}").argtypes = [*arguments, c_int64]
     except (OSError, subprocess.SubprocessError, AttributeError, RuntimeError):
         return None
+    share_threads(functions)
     return functions
+
+
+def share_threads(functions: ctypes.CDLL) -> None:
+    """Lets the kernels run on the threads of torch, whose idle ones wait for work at full speed for a while.
+
+    Threads of their own would fight with those for the cores: on two of them a compressor takes 7 ms instead
+    of 4. Where there is no way to know them (macOS), and in a fork, which has lost them, they have their own.
+    """
+    functions.difffx_use_team.argtypes = [c_void_p]
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        mapped = {line.split(maxsplit=5)[-1] for line in lines}
+        found = {path for path in mapped if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))}
+        (path,) = {path for path in found if "/torch" in path} or found  # alone, it must be that of torch
+        functions.difffx_use_team(ctypes.cast(ctypes.CDLL(path).GOMP_parallel, c_void_p))
+    except (OSError, ValueError, AttributeError):
+        return
+    os.register_at_fork(after_in_child=lambda: functions.difffx_use_team(None))
 
 
 def compiled(folder: Path) -> Path:

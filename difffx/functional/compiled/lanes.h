@@ -149,8 +149,11 @@ INLINE uint64_t flush_denormals(void) { return 0; }
 INLINE void restore_denormals(uint64_t before) { (void)before; }
 #endif
 
-/* Runs task(job, 0), ..., task(job, count - 1). Threads live for one call: nothing is left for a fork to lose. */
+/* Runs task(job, 0), ..., task(job, count - 1) on the threads that torch has anyway, where they can be had: they may
+be waiting at full speed for work. Else threads live for one call, and nothing is left for a fork to lose. */
 #define MOST_THREADS 256
+
+extern void (*difffx_team)(void (*)(void *), void *, unsigned, unsigned); /* see team.c */
 
 struct crew {
     void (*task)(void *job, int64_t index);
@@ -162,11 +165,15 @@ struct crew {
 /* A thread takes as long to start as thousands of samples. */
 INLINE int64_t threads_for(int64_t steps, int64_t threads) { return steps < 16384 ? 1 : threads; }
 
-static void *work(void *argument) {
+static void work(void *argument) {
     struct crew *crew = argument;
     uint64_t mode = flush_denormals();
     for (int64_t i; (i = atomic_fetch_add(&crew->next, 1)) < crew->count;) crew->task(crew->job, i);
     restore_denormals(mode);
+}
+
+static void *work_alone(void *argument) {
+    work(argument);
     return NULL;
 }
 
@@ -174,9 +181,13 @@ static void fan_out(void (*task)(void *, int64_t), void *job, int64_t count, int
     struct crew crew = {task, job, count, 0};
     pthread_t others[MOST_THREADS];
     int64_t started = 0;
+    if (difffx_team && threads > 1 && count > 1) {
+        difffx_team(work, &crew, (unsigned)threads, 0); /* always as many: a team of another size is built anew */
+        return;
+    }
     if (threads > count) threads = count;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
-    while (started < threads - 1 && !pthread_create(others + started, NULL, work, &crew)) started++;
+    while (started < threads - 1 && !pthread_create(others + started, NULL, work_alone, &crew)) started++;
     work(&crew);
     while (started) pthread_join(others[--started], NULL);
 }
