@@ -22,6 +22,7 @@ def effects(options: argparse.Namespace) -> None:
     shape = tuple(options.shape or (LONG if options.long else SHAPE))
     about = benchmark.machine(device, shape, options.rounds)
     SCREEN.print("  ".join(f"{key} {value}" for key, value in about.items()))
+    runs.keep_memory()  # as in training: else new pages cost more than small effects do
     results = []
     for case in benchmark.cases(options.only):
         ASIDE.print(f"{case.name} ...")

@@ -1,11 +1,13 @@
 """Laws that every processor keeps; the subjects are processors.__all__, so an exported effect is tested."""
 
 import inspect
+import re
 
 import pytest
 import torch
 
 from difffx import processors
+from difffx.functional import compiled
 from difffx.processors import Compressor, Processor
 
 RATE = 44_100
@@ -296,6 +298,32 @@ def test_controls_of_half_precision_are_taken(name):
     assert y.isfinite().all()
     y.float().mean().backward()
     assert z.grad.isfinite().all()
+
+
+def bytes_kept(processor, length):
+    """What autograd holds between the passes, every piece of memory once."""
+    x = [x.requires_grad_() for x in heard(processor, noise(8, 2 if processor.stereo else 1, length))]
+    controls = processor.from_unit(settings(processor, 8).requires_grad_())
+    pieces = {}
+
+    def keep(saved):
+        memory = saved.untyped_storage()
+        pieces[memory.data_ptr()] = memory.nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        y = processor(*x, controls=controls)
+    assert y.requires_grad
+    return sum(pieces.values()), sum(x.numel() for x in x)
+
+
+@pytest.mark.skipif(not compiled.available(), reason="the figures are those of the kernels")
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in {*COMBINATORS, "HybridProxy"}])
+def test_the_docstring_says_how_much_is_kept_for_the_gradient(name):
+    said = re.search(r"gradients; ([\d.]+) bytes of each are kept", getattr(processors, name).__doc__)
+    processor = make(name)
+    (short, few), (long, many) = (bytes_kept(processor, length) for length in (8192, 24_576))
+    assert (long - short) / (many - few) == pytest.approx(float(said[1]), rel=0.05, abs=0.1)
 
 
 # The same lines with other constants, or in several bands, as an effect that is compiled below.

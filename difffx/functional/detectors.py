@@ -126,11 +126,12 @@ class _SlidingMax(torch.autograd.Function):
     def forward(ctx, u: Tensor, window: int) -> Tensor:
         ctx.save_for_backward(u)
         ctx.window = window
-        y, reach = u, 1
+        y, room, other, reach = u, torch.empty_like(u), torch.empty_like(u), 1
         while reach < window:
             step = min(reach, window - reach)
-            y = torch.cat((y[..., :step], torch.maximum(y[..., step:], y[..., :-step])), -1)
-            reach += step
+            room[..., :step] = y[..., :step]
+            torch.maximum(y[..., step:], y[..., :-step], out=room[..., step:])
+            y, room, other, reach = room, other, room, reach + step
         return y
 
     @staticmethod

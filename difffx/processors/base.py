@@ -24,6 +24,10 @@ class Processor(nn.Module):
     neutral         settings at which the sound passes unchanged, the other knobs anywhere; None if none do
 
     ranges at construction narrow or widen knobs: Compressor(44_100, ranges={"ratio": [2, 8]}).
+
+    Docstrings end with what an effect costs: nanoseconds for each sample of eight items, static knobs, two
+    cores, compiled where there is a kernel (`python scripts/benchmark.py effects --no-peers`); and how many
+    bytes of each sample of float32 are kept for the gradient, its own four among them.
     """
 
     params: tuple[Param, ...] = ()

@@ -23,7 +23,10 @@ DELAY = Param("delay_ms", 1.0, 1_000.0, default=250.0, scale="log")
 
 
 class Delay(Processor):
-    """One echo; a moving time bends its pitch."""
+    """One echo; a moving time bends its pitch.
+
+    Cost: 1.8 ns a sample, 6 ns with all gradients; 8 bytes of each are kept.
+    """
 
     params = (Param("delay_ms", 1.0, 1_000.0, default=250.0, scale="log", dynamic=True), MIX)
     neutral: ClassVar = {"mix": 0.0}
@@ -33,7 +36,10 @@ class Delay(Processor):
 
 
 class SlapbackDelay(Delay):
-    """One echo so soon and so loud that it thickens: the sound of rock and roll vocals."""
+    """One echo so soon and so loud that it thickens: the sound of rock and roll vocals.
+
+    Cost: 2 ns a sample, 7 ns with all gradients; 8 bytes of each are kept.
+    """
 
     params = (
         Param("delay_ms", 40.0, 120.0, default=80.0, dynamic=True),
@@ -45,6 +51,8 @@ class MultiTapDelay(Processor):
     """Several echoes, each with its own time and level.
 
     num_taps   echoes; their default times lie 125 ms apart, each half as loud as the one before
+
+    Cost: 4 ns a sample, 15 ns with all gradients; 8 bytes of each are kept.
     """
 
     neutral: ClassVar = {"mix": 0.0}
@@ -70,7 +78,7 @@ class MultiTapDelay(Processor):
 class FeedbackDelay(Processor):
     """Echoes of echoes, all as bright as the first.
 
-    Cost: 2 ns a sample, 11 ns with all gradients, at any delay; 8 bytes a sample are kept.
+    Cost: 1.9 ns a sample, 7 ns with all gradients; 12 bytes of each are kept.
     """
 
     params = (DELAY, FEEDBACK, MIX)
@@ -83,7 +91,7 @@ class FeedbackDelay(Processor):
 class DampedDelay(FeedbackDelay):
     """Echoes of echoes, each darker than the one before, as from tape or in a canyon.
 
-    Cost: 2 ns a sample, 12 ns with all gradients, at any delay; 8 bytes a sample are kept.
+    Cost: 1.9 ns a sample, 8 ns with all gradients; 12 bytes of each are kept.
     """
 
     params = (DELAY, FEEDBACK, DAMPING, MIX)
@@ -92,7 +100,7 @@ class DampedDelay(FeedbackDelay):
 class PingPongDelay(Processor):
     """Echoes that jump from left to right and back, each darker than the one before.
 
-    Cost, of both sides together: 8 ns a sample, 33 ns with all gradients; 32 bytes a sample are kept.
+    Cost: 6 ns a sample, 22 ns with all gradients; 20 bytes of each are kept.
     """
 
     params = (DELAY, FEEDBACK, DAMPING, Param("width", 0.0, 1.0, default=1.0, dynamic=True), MIX)
@@ -109,7 +117,7 @@ class TempoDelay(Processor):
     division   the note from one echo to the next: 1/1, 1/2, 1/4, 1/8, 1/16 or 1/32; "1/8." is dotted,
                "1/8t" a triplet
 
-    Cost: `DampedDelay`.
+    Cost: 1.9 ns a sample, 8 ns with all gradients; 12 bytes of each are kept.
     """
 
     params = (Param("tempo_bpm", 60.0, 200.0, default=120.0), FEEDBACK, DAMPING, MIX)

@@ -48,8 +48,9 @@ class Tanh(_Curve):
     oversample  2, 4 or 8 against aliasing; looks 63 samples ahead
     dc_block    True: a high-pass at 5 Hz after it
 
-    Cost: 1 ns a sample, 4 ns with all gradients; oversampled 7 and 17, 16 and 41, 34 and 87 ns; nothing is
-    kept but the sound. The other curves: 1 to 2 and 3 to 6 ns. Moving knobs: 3 and 7 ns, 4 bytes are kept.
+    Oversampled 2, 4 or 8 times it costs 9, 21 or 44 ns with all gradients, and no more memory.
+
+    Cost: 1.6 ns a sample, 3 ns with all gradients; 4 bytes of each are kept.
     """
 
     curve = staticmethod(waveshapers.tanh)
@@ -57,63 +58,90 @@ class Tanh(_Curve):
 
 
 class HardClip(_Curve):
-    """Harsh: what stands above the ceiling is cut off. Options as in `Tanh`; oversampled, it overshoots."""
+    """Harsh: what stands above the ceiling is cut off. Options as in `Tanh`; oversampled, it overshoots.
+
+    Cost: 1 ns a sample, 2.5 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.hard_clip)
     params = (DRIVE, CEILING, MIX)
 
 
 class SoftClip(_Curve):
-    """A hard clip with its corner rounded, more so with more knee. Options as in `Tanh`."""
+    """A hard clip with its corner rounded, more so with more knee. Options as in `Tanh`.
+
+    Cost: 1.0 ns a sample, 3 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.soft_clip)
     params = (DRIVE, CEILING, Param("knee", 0.05, 1.0, default=1.0 / 3.0), MIX)
 
 
 class DoubleSoftClip(_Curve):
-    """One soft clip for each half wave; the gap between them thins quiet sounds. Options as in `Tanh`."""
+    """One soft clip for each half wave; the gap between them thins quiet sounds. Options as in `Tanh`.
+
+    Cost: 1.1 ns a sample, 2.6 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.double_soft_clip)
     params = (DRIVE, Param("gap", 0.0, 2.5, default=1.0), BIAS, MIX)
 
 
 class Cubic(_Curve):
-    """Little but a third harmonic until it clips. Options as in `Tanh`."""
+    """Little but a third harmonic until it clips. Options as in `Tanh`.
+
+    Cost: 1.1 ns a sample, 2.8 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.cubic)
     params = (DRIVE, BIAS, MIX)
 
 
 class ArcTan(_Curve):
-    """Saturation that comes sooner and ends later than tanh. Options as in `Tanh`."""
+    """Saturation that comes sooner and ends later than tanh. Options as in `Tanh`.
+
+    Cost: 1.5 ns a sample, 4 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.arctan)
     params = (DRIVE, BIAS, MIX)
 
 
 class ArcSinh(_Curve):
-    """Saturation without a ceiling. Options as in `Tanh`."""
+    """Saturation without a ceiling. Options as in `Tanh`.
+
+    Cost: 2.2 ns a sample, 6 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.arcsinh)
     params = (DRIVE, BIAS, MIX)
 
 
 class ArcTanh(_Curve):
-    """Sharpens peaks, the inverse of tanh, up to a ceiling of +6 dBFS. Options as in `Tanh`."""
+    """Sharpens peaks, the inverse of tanh, up to a ceiling of +6 dBFS. Options as in `Tanh`.
+
+    Cost: 1.0 ns a sample, 2.1 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.arctanh)
     params = (DRIVE.with_range(-12.0, 12.0), MIX)
 
 
 class Exponential(_Curve):
-    """Diodes, one for each half wave; unlike ones add even harmonics, and DC. Options as in `Tanh`."""
+    """Diodes, one for each half wave; unlike ones add even harmonics, and DC. Options as in `Tanh`.
+
+    Cost: 1.4 ns a sample, 4 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.exponential)
     params = (DRIVE, Param("asymmetry", 0.25, 4.0, default=1.0, scale="log"), MIX)
 
 
 class Rectifier(_Curve):
-    """Octave up: the lower half wave vanishes, then turns around; leaves DC. Options as in `Tanh`."""
+    """Octave up: the lower half wave vanishes, then turns around; leaves DC. Options as in `Tanh`.
+
+    Cost: 1.1 ns a sample, 2.7 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.rectifier)
     params = (Param("amount", 0.0, 1.0, default=0.5, dynamic=True),)
@@ -121,7 +149,10 @@ class Rectifier(_Curve):
 
 
 class BitCrusher(_Curve):
-    """Grit of early samplers: values snap to a grid. The gradient goes straight through. Options: `Tanh`."""
+    """Grit of early samplers: values snap to a grid. The gradient goes straight through. Options: `Tanh`.
+
+    Cost: 1 ns a sample, 2.7 ns with all gradients; 4 bytes of each are kept.
+    """
 
     curve = staticmethod(waveshapers.bit_crusher)
     params = (Param("bits", 1.0, 16.0, default=8.0, dynamic=True), MIX)
@@ -132,7 +163,7 @@ class TableShaper(_Curve):
 
     points   how many; odd, so that one of them is silence
 
-    Cost: 2 ns a sample, 9 ns with all gradients; nothing is kept but the sound.
+    Cost: 1.6 ns a sample, 5 ns with all gradients; 4 bytes of each are kept.
     """
 
     curve = staticmethod(waveshapers.table_shaper)
@@ -158,7 +189,7 @@ class ParametricClipper(_Curve):
 
     Options as in `Tanh`.
 
-    Cost: 2 ns a sample, 4 ns with all gradients; nothing is kept but the sound.
+    Cost: 1.5 ns a sample, 2.8 ns with all gradients; 4 bytes of each are kept.
     """
 
     curve = staticmethod(waveshapers.parametric_clipper)
@@ -175,6 +206,8 @@ class TaylorShaper(_Curve):
 
     The curve may turn the sound upside down: a negative set of coefficients sounds like its positive.
     Options as in `Tanh`.
+
+    Cost: 3 ns a sample, 14 ns with all gradients; 4 bytes of each are kept.
     """
 
     curve = staticmethod(series.taylor_shaper)
@@ -187,6 +220,8 @@ class ChebyshevShaper(_Curve):
 
     The curve may turn the sound upside down: a negative set of coefficients sounds like its positive. Even
     coefficients put DC into the output, in silence too. Options as in `Tanh`.
+
+    Cost: 11 ns a sample, 44 ns with all gradients; 4 bytes of each are kept.
     """
 
     curve = staticmethod(series.chebyshev_shaper)

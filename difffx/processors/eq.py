@@ -29,6 +29,8 @@ class ParametricEQ(Processor):
 
     Frequencies above 0.49 of the sample rate are held there, without gradient. Static knobs run as one exact
     cascade, curves in any of them as state-variable filters one after the other, which are the same filters.
+
+    Cost: 2.5 ns a sample, 10 ns with all gradients; 6.5 bytes of each are kept.
     """
 
     moves = True
@@ -83,6 +85,8 @@ class LinearPhaseEQ(ParametricEQ):
 
     A finite response drawn from the magnitude of the recursive filters, tapered to its length (see
     `fir.linear_phase_taps`); narrower detail in the bass is smeared, which `response` shows.
+
+    Cost: 17 ns a sample, 40 ns with all gradients; 16.4 bytes of each are kept.
     """
 
     moves = False
@@ -132,6 +136,8 @@ class GraphicEQ(Processor):
     Wide bells overlap: 500 Hz, 1 and 2 kHz at +5 dB each make +10 dB at 1 kHz. Bands above 0.49 of the sample
     rate are held there, with a Q no lower than 0.1. Exact: static sliders run as one cascade, moving ones as
     state-variable filters one after the other.
+
+    Cost: 3 ns a sample, 13 ns with all gradients; 9 bytes of each are kept.
     """
 
     params = (Param("gain_db", -15.0, 15.0, default=0.0, size=len(OCTAVES_HZ), dynamic=True),)
@@ -168,8 +174,9 @@ class DynamicEQ(Processor):
     sidechain   True: a second input, `key`, is listened to, and the first is filtered
 
     Each bell: frequency, Q, gain at rest and threshold, which may move, and ratio, attack and release of its
-    compressor; the knee is common. All recursions are exact. Cost of a bell: 9 ns a sample, 26 ns with all
-    gradients; 13 bytes a sample are kept.
+    compressor; the knee is common. All recursions are exact.
+
+    Cost: 20 ns a sample, 77 ns with all gradients; 40 bytes of each are kept.
     """
 
     def __init__(
@@ -212,6 +219,8 @@ class ToneStack(Processor):
     amp   a name in `functional.tonestack.AMPS`
 
     Quieter than the input by 5 to 20 dB: there is no setting that passes all. The recursion is exact.
+
+    Cost: 1.8 ns a sample, 4 ns with all gradients; 5 bytes of each are kept.
     """
 
     params = (

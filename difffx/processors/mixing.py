@@ -14,7 +14,10 @@ from difffx.processors.base import Processor
 
 
 class Sum(Processor):
-    """Everything it hears, added. Mono and stereo may meet: mono goes to every channel."""
+    """Everything it hears, added. Mono and stereo may meet: mono goes to every channel.
+
+    Cost: 0.5 ns a sample, 0.9 ns with all gradients; 0 bytes of each are kept.
+    """
 
     inputs = ()
     variadic = True
@@ -27,7 +30,10 @@ class Sum(Processor):
 
 
 class Mix(Processor):
-    """Its inputs added, each at its own level: gain_db holds one value an input."""
+    """Its inputs added, each at its own level: gain_db holds one value an input.
+
+    Cost: 1.5 ns a sample, 4 ns with all gradients; 4 bytes of each are kept.
+    """
 
     def __init__(
         self, sample_rate: int, num_inputs: int = 2, ranges: Mapping[str, Sequence[float]] | None = None
@@ -47,6 +53,8 @@ class Crossfade(Processor):
     """From one sound to another, the DJ's horizontal fader.
 
     law   "equal_power", as loud in the middle for unlike sounds, or "linear", for sounds that are alike
+
+    Cost: 1.7 ns a sample, 4 ns with all gradients; 4 bytes of each are kept.
     """
 
     inputs = ("a", "b")

@@ -40,7 +40,7 @@ class Chorus(_Modulated):
     voices   copies, at equal distances in the oscillator's cycle
     shape    of the oscillator: sine, triangle, saw or square
 
-    Cost, of static knobs: 2 ns a sample and voice, 7 ns with all gradients; only the sound is kept.
+    Cost: 2.5 ns a sample, 6 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (
@@ -72,6 +72,8 @@ class StereoChorus(Chorus):
 
     voices   copies in each channel
     shape    of the oscillator: sine, triangle, saw or square
+
+    Cost: 4 ns a sample, 12 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (*Chorus.params[:-1], SPREAD, Chorus.params[-1])
@@ -83,7 +85,7 @@ class Flanger(_Modulated):
 
     shape   of the oscillator: sine, triangle, saw or square
 
-    Cost, of static knobs: 2 ns a sample, 6 ns with all gradients; only the sound is kept.
+    Cost: 2 ns a sample, 5 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (
@@ -102,6 +104,8 @@ class StereoFlanger(Flanger):
     """A flanger for each side: their oscillators stand `spread` cycles apart.
 
     shape   of the oscillator: sine, triangle, saw or square
+
+    Cost: 4 ns a sample, 12 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (*Flanger.params[:-1], SPREAD, Flanger.params[-1])
@@ -113,7 +117,7 @@ class FeedbackFlanger(Flanger):
 
     shape   of the oscillator: sine, triangle, saw or square
 
-    Cost: 6 ns a sample, 27 ns with all gradients; 24 bytes a sample are kept.
+    Cost: 5 ns a sample, 17 ns with all gradients; 20 bytes of each are kept.
     """
 
     params = (
@@ -131,7 +135,7 @@ class Vibrato(_Modulated):
 
     shape   of the oscillator: sine, triangle, saw or square
 
-    Cost, of static knobs: 2 ns a sample, 6 ns with all gradients; only the sound is kept.
+    Cost: 2.4 ns a sample, 7 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (
@@ -150,7 +154,7 @@ class Tremolo(_Modulated):
 
     shape   of the oscillator: sine, triangle, saw or square
 
-    Cost, of static knobs: 0.5 ns a sample, 2 ns with all gradients; only the sound is kept.
+    Cost: 1.0 ns a sample, 2.1 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (
@@ -169,7 +173,7 @@ class RingModulator(_Modulated):
 
     shape   of the carrier: sine, triangle, saw or square
 
-    Cost: `Tremolo`.
+    Cost: 1.2 ns a sample, 2.7 ns with all gradients; 4 bytes of each are kept.
     """
 
     params = (
@@ -188,8 +192,7 @@ class Phaser(_Modulated):
     stages   all-pass filters, two for each notch
     shape    of the oscillator: sine, triangle, saw or square
 
-    Cost of four stages, of static knobs: 2 ns a sample, 9 ns with all gradients; 1.3 bytes a sample are kept
-    beside the sound.
+    Cost: 3 ns a sample, 11 ns with all gradients; 5.2 bytes of each are kept.
     """
 
     params = (
@@ -220,8 +223,7 @@ class Phaser(_Modulated):
 class AutoWah(Processor):
     """A resonance that opens as you play louder.
 
-    Cost, of static knobs: 4 ns a sample, 10 ns with all gradients; 0.8 bytes a sample are kept beside the
-    sound.
+    Cost: 4 ns a sample, 13 ns with all gradients; 4.8 bytes of each are kept.
     """
 
     params = (

@@ -26,6 +26,8 @@ class ConvolutionReverb(Processor):
     learned   True: the response is trained, starting from ir
 
     A response for two sides makes stereo of mono. The convolution and its floor: `functional.convolution`.
+
+    Cost: 12 ns a sample, 31 ns with all gradients; 20 bytes of each are kept.
     """
 
     params = (Param("gain_db", -24.0, 24.0, default=0.0), PREDELAY_MS, MIX)
@@ -62,6 +64,8 @@ class NoiseReverb(Processor):
     bands      from 40 Hz to 16 kHz, or to 0.4 of a low sample rate
     num_taps   length of the response: decays go up to what fades by 60 dB within it, and end with it
     seed       of the noise: the same seed, the same hall
+
+    Cost: 34 ns a sample, 79 ns with all gradients; 32 bytes of each are kept.
     """
 
     neutral: ClassVar = {"mix": 0.0}
@@ -100,8 +104,7 @@ class FeedbackDelayNetwork(Processor):
     lines     delays; more of them are denser and cost more
     size      scales the delays, 22.6 to 47.6 ms
 
-    Cost with 8 lines, of mono: 16 ns a sample, 76 ns with all gradients; 44 bytes a sample are kept, 4 of
-    them for each line.
+    Cost: 9 ns a sample, 34 ns with all gradients; 28 bytes of each are kept.
     """
 
     params = (
@@ -142,7 +145,7 @@ class Freeverb(Processor):
 
     size   scales all delays; 1.0 is the original
 
-    Cost, of mono: 14 ns a sample, 58 ns with all gradients; 20 bytes a sample are kept.
+    Cost: 8 ns a sample, 32 ns with all gradients; 16 bytes of each are kept.
     """
 
     params = (

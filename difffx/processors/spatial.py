@@ -18,6 +18,8 @@ class Panner(Processor):
 
     law   gain of a mono sound in the middle: "-3dB", same power everywhere; "-6dB" or "linear", same sum;
           "-4.5dB", between them. A stereo sound stays as it is in the middle, and one side of it goes down
+
+    Cost: 1 ns a sample, 4 ns with all gradients; 4 bytes of each are kept.
     """
 
     stereo = True
@@ -43,7 +45,7 @@ class Panner(Processor):
 class StereoWidener(Processor):
     """From mono over the sound as it is to twice its sides; the mono sum stays the same.
 
-    Cost, of both sides together: 0.5 ns a sample, 3 ns with gradients; nothing is kept but the sound.
+    Cost: 0.6 ns a sample, 1.6 ns with all gradients; 4 bytes of each are kept.
     """
 
     stereo = True
@@ -58,6 +60,8 @@ class StereoEnhancer(Processor):
     """The Haas effect: one channel a few milliseconds late makes even a mono sound wide.
 
     later   the channel that waits, "left" or "right"
+
+    Cost: 2.2 ns a sample, 9 ns with all gradients; 6 bytes of each are kept.
     """
 
     stereo = True
@@ -80,7 +84,10 @@ class StereoEnhancer(Processor):
 
 
 class MultibandImager(Multiband):
-    """A width for each band: a narrow bass under wide treble."""
+    """A width for each band: a narrow bass under wide treble.
+
+    Cost: 10 ns a sample, 34 ns with all gradients; 30 bytes of each are kept.
+    """
 
     def __init__(
         self, sample_rate: int, num_bands: int = 3, ranges: Mapping[str, Sequence[float]] | None = None
