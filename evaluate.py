@@ -1,10 +1,24 @@
-"""Score a run: python evaluate.py run=runs/blind/... [data=folder data.root=...] [checkpoint=last]."""
+"""Score a run: python evaluate.py run=runs/blind/... [data=folder data.root=...] [benchmark=blind]."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from omegaconf import DictConfig
 
-from difffx.runs import build, command_line, load_run, run_data
+from difffx.runs import Run, RunError, build, command_line, load_run, run_data
+
+
+def benchmark(config: DictConfig, run: Run) -> Iterable[Mapping]:
+    """The batches of a benchmark: stored settings on the music of data.root."""
+    from difffx.blind_benchmark import BlindBenchmark
+
+    if config.benchmark != "blind":
+        raise RunError(f"benchmark={config.benchmark}: there is one benchmark, blind")
+    root = config.data.get("root") if config.data is not None else None
+    if root is None:
+        raise RunError("benchmark=blind: on which music? add data=folder data.root=FOLDER")
+    return BlindBenchmark(root, run.task.sfx.spec, run.task.sample_rate, run.config.data.get("channels", 1))
 
 
 def evaluate(config: DictConfig) -> None:
@@ -12,6 +26,9 @@ def evaluate(config: DictConfig) -> None:
     from difffx.evaluation import report
 
     run = load_run(config.run, config.checkpoint)
+    if config.benchmark:
+        report(run, benchmark(config, run), config.benchmark)
+        return
     name, settings = run_data(config, run)
     data = build(settings)
     if config.data is None:

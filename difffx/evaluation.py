@@ -17,6 +17,7 @@ from difffx.plots import knob_scatter, save_figure
 from difffx.runs import Run, write_json
 from difffx.tasks import Task
 
+BASELINES = ("dry", "midpoint", "random")
 UNITS = {"mel": "", "mrstft": "", "si_sdr": "dB", "third_octave_db": "dB", "envelope_db": "dB"}
 
 
@@ -101,7 +102,7 @@ def list_like(batches: Iterable) -> Iterable:
 def summary(results: Mapping) -> str:
     """One line: the mel distance of the estimate against the better baseline."""
     mel = results["metrics"]["mel"]
-    best = min((name for name in mel if name != "estimate"), key=mel.get)
+    best = min((name for name in BASELINES if name in mel), key=mel.get)
     share = mel["estimate"] / mel[best]
     return f"mel {mel['estimate']:.3f}, {share:.2f} of the best baseline ({best} {mel[best]:.3f})"
 
@@ -116,12 +117,28 @@ def tables(results: Mapping) -> list[Table]:
     for metric, row in results["metrics"].items():
         unit = UNITS.get(metric, "")
         audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
+    clips = [per_clip(results)] if all("#" in name for name in results["per_item"]) else []
     if not results["knobs"]:
-        return [audio]
+        return [audio, *clips]
     knobs = Table(title="mean error of each knob")
     columns = list(next(iter(results["knobs"].values())))
     for column in ("knob", *columns):
         knobs.add_column(column, justify="left" if column in ("knob", "unit") else "right")
     for knob, row in results["knobs"].items():
         knobs.add_row(knob, *(v if isinstance(v, str) else f"{v:.2f}" for v in row.values()))
-    return [audio, knobs]
+    return [audio, *clips, knobs]
+
+
+def per_clip(results: Mapping) -> Table:
+    """The mel distance of every answer, a row a clip: the mean over its settings, which follow a #."""
+    answers = list(results["metrics"]["mel"])
+    rows: dict[str, list[list[float]]] = defaultdict(list)
+    for name, scores in results["per_item"].items():
+        rows[name.rpartition("#")[0].strip()].append([scores["mel"][answer] for answer in answers])
+    table = Table(title="mel of each clip")
+    table.add_column("clip")
+    for answer in answers:
+        table.add_column(answer, justify="right")
+    for clip, values in rows.items():
+        table.add_row(clip, *(f"{sum(column) / len(column):.3f}" for column in zip(*values, strict=True)))
+    return table

@@ -122,9 +122,9 @@ class BlindEstimation(Task):
 
     @torch.no_grad()
     def render(self, batch: Mapping, stage: str, index: int = 0) -> Estimate:
-        """The target: dry through the sfx at settings drawn for this batch."""
+        """The target: dry through the sfx at the batch's own settings, z [B, P, 1], or else at drawn ones."""
         with self.timed("sfx"):
-            z = self.draw(self.sfx.spec, batch, stage, index)
+            z = batch["z"] if "z" in batch else self.draw(self.sfx.spec, batch, stage, index)
             return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z)
 
     def estimate(self, wet: Tensor) -> Tensor:
@@ -149,7 +149,11 @@ class BlindEstimation(Task):
         )
 
     def answers(self, batch: Mapping, stage: str = "test") -> tuple[Estimate, dict[str, Estimate]]:
-        """The target of a batch; the estimate and what it must beat: nothing done, middle knobs, chance."""
+        """The target of a batch; the estimate and what it must beat: nothing done, middle knobs, chance.
+
+        Where the batch brings its settings (a benchmark), also the truth itself, and each effect of a chain
+        as estimated among the others as they were.
+        """
         target, dry, spec = self.render(batch, stage), batch["dry"], self.sfx.spec
         z_hat = self.estimate(target.audio)
         guess = torch.cat(
@@ -162,7 +166,20 @@ class BlindEstimation(Task):
         for name, z in {"midpoint": torch.full_like(guess, 0.5), "random": guess}.items():
             z = z.to(dry)
             answers[name] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(z)), z)
+        if "z" in batch:
+            answers["oracle"] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(target.z)))
+            answers |= self.effect_by_effect(dry, target.z, z_hat) if self.same_knobs else {}
         return target, answers
+
+    def effect_by_effect(self, dry: Tensor, z: Tensor, z_hat: Tensor) -> dict[str, Estimate]:
+        """One effect as estimated and the others as they were, each in turn: who makes the distance?"""
+        nodes = [label.partition(".")[0] for label in self.sfx.spec.labels]
+        found = {}
+        for node in dict.fromkeys(nodes):
+            its = torch.tensor([name == node for name in nodes], device=z.device).view(1, -1, 1)
+            mixed = self.sfx.from_unit(torch.where(its, z_hat, z))
+            found[f"{node} alone"] = Estimate(self.sfx(dry, controls=mixed))
+        return found if len(found) > 1 else {}
 
     def __str__(self) -> str:
         weights = sum(p.numel() for p in self.parameters() if p.requires_grad)

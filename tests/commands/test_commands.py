@@ -13,6 +13,14 @@ pytestmark = pytest.mark.slow
 ANSWERS = {"estimate", "dry", "midpoint", "random"}
 
 
+@pytest.fixture
+def clean_music(tmp_path):
+    rng = np.random.default_rng(2)
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal((11 * 44_100, 2)), 44_100)
+    return tmp_path
+
+
 def test_a_run_leaves_checkpoints_config_scores_figures_and_audio(run_folder):
     results = json.loads((run_folder / "evaluation.json").read_text())
     assert set(results["metrics"]) == {"mel", "mrstft", "si_sdr", "third_octave_db", "envelope_db"}
@@ -41,6 +49,33 @@ def test_a_folder_of_any_music_is_scored_and_what_is_unreadable_is_named(run, ru
     results = json.loads((run_folder / "evaluation.json").read_text())
     assert results["data"] == "folder" and results["items"] >= 4
     assert "broken.wav" in result.stderr + result.stdout
+
+
+def test_the_benchmark_scores_stored_settings_beside_truth_and_baselines(run, run_folder, clean_music):
+    command = (
+        "evaluate.py",
+        f"run='{run_folder}'",
+        "benchmark=blind",
+        "data=folder",
+        f"data.root='{clean_music}'",
+    )
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((run_folder / "evaluations" / "blind.json").read_text())
+    mel = results["metrics"]["mel"]
+    assert set(mel) == ANSWERS | {"oracle", "peq alone", "comp alone"}
+    assert mel["oracle"] < 0.005 < min(mel["dry"], mel["midpoint"])
+    assert set(results["per_item"]) == {
+        f"{name}.wav #{row}" for name, row in zip("aaaabbbb", range(1, 9), strict=True)
+    }
+    assert "oracle" in result.stdout and "mel of each clip" in result.stdout
+    run(*command)
+    assert json.loads((run_folder / "evaluations" / "blind.json").read_text())["metrics"]["mel"] == mel
+
+
+def test_a_benchmark_without_music_or_of_another_name_gets_one_line(error_of, run_folder):
+    assert "data=folder data.root=" in error_of("evaluate.py", f"run='{run_folder}'", "benchmark=blind")
+    assert "benchmark=deaf" in error_of("evaluate.py", f"run='{run_folder}'", "benchmark=deaf")
 
 
 def test_a_run_goes_on_with_one_option_and_the_new_ones_win(run, run_folder, tmp_path):
