@@ -12,9 +12,12 @@ from difffx.runs import Run, RunError, build, command_line, load_run, run_data
 def benchmark(config: DictConfig, run: Run) -> Iterable[Mapping]:
     """The batches of a benchmark: stored settings on the music of data.root."""
     from difffx.blind_benchmark import BlindBenchmark
+    from difffx.tasks import BlindEstimation
 
     if config.benchmark != "blind":
         raise RunError(f"benchmark={config.benchmark}: there is one benchmark, blind")
+    if not isinstance(run.task, BlindEstimation):
+        raise RunError(f"benchmark=blind: run={config.run} is no run of task=blind")
     root = config.data.get("root") if config.data is not None else None
     if root is None:
         raise RunError("benchmark=blind: on which music? add data=folder data.root=FOLDER")

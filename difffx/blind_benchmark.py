@@ -38,8 +38,8 @@ class BlindBenchmark:
     root      a folder of music, every file of it in the order of names
     channels  1: the mean of all
 
-    Batches hold dry [K, C, T], z [K, P, 1] and names "file #setting". Files shorter than the excerpt are
-    repeated, silent ones are refused with their name. The settings of a file depend on its place alone.
+    Batches hold dry [K, C, T], z [K, P, 1], name "file #setting" and clip, the file. Files shorter than the
+    excerpt are repeated, silent ones are refused by name. The settings of a file depend on its place alone.
     """
 
     def __init__(self, root: str | Path, spec: ControlSpec, sample_rate: int, channels: int = 1) -> None:
@@ -60,4 +60,5 @@ class BlindBenchmark:
                 "dry": dry.expand(PER_CLIP, -1, -1),
                 "z": self.settings[rows],
                 "name": [f"{track.name} #{row + 1}" for row in rows],
+                "clip": PER_CLIP * [track.name],
             }

@@ -52,19 +52,23 @@ def evaluate(
 
     Which answers there are, the task says: `estimate` and the baselines to compare it with.
     Returns {"metrics": {metric: {answer: mean}}, "knobs": {knob: {answer: mean error, "unit": unit}},
-    "items": N, "per_item": {name: {metric: {answer: value}}}}, and the true and the estimated settings
-    [N, P, 1] of all items, or None where they cannot be compared.
+    "items": N, "per_item": {name: {metric: {answer: value}}}}, with "clips": {clip: [name]} where batches say
+    whose excerpt an item is; and the true and the estimated settings [N, P, 1] of all, or None where they
+    cannot be compared.
     """
     task.eval()
     scores: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     errors: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     names: list[str] = []
+    clips: dict[str, list[str]] = defaultdict(list)
     guesses: list[tuple[Tensor, Tensor]] = []
     for batch in track(list_like(batches), description="evaluating", console=Console(stderr=True)):
         batch = {
             key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
         }
         names += batch["name"]
+        for name, clip in zip(batch["name"], batch.get("clip", ()), strict=False):
+            clips[clip].append(name)
         target, answers = task.answers(batch, stage)
         for answer, found in answers.items():
             for metric, values in audio_metrics(found.audio, target.audio, task.sample_rate).items():
@@ -90,6 +94,8 @@ def evaluate(
             for i, name in enumerate(names)
         },
     }
+    if clips:
+        results["clips"] = dict(clips)
     pairs = tuple(torch.cat(values) for values in zip(*guesses, strict=True))
     return results, pairs or None
 
@@ -117,7 +123,7 @@ def tables(results: Mapping) -> list[Table]:
     for metric, row in results["metrics"].items():
         unit = UNITS.get(metric, "")
         audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
-    clips = [per_clip(results)] if all("#" in name for name in results["per_item"]) else []
+    clips = [per_clip(results)] if "clips" in results else []
     if not results["knobs"]:
         return [audio, *clips]
     knobs = Table(title="mean error of each knob")
@@ -130,15 +136,15 @@ def tables(results: Mapping) -> list[Table]:
 
 
 def per_clip(results: Mapping) -> Table:
-    """The mel distance of every answer, a row a clip: the mean over its settings, which follow a #."""
+    """The mel distance of every answer, a row a clip: the mean over its items."""
     answers = list(results["metrics"]["mel"])
-    rows: dict[str, list[list[float]]] = defaultdict(list)
-    for name, scores in results["per_item"].items():
-        rows[name.rpartition("#")[0].strip()].append([scores["mel"][answer] for answer in answers])
     table = Table(title="mel of each clip")
     table.add_column("clip")
     for answer in answers:
         table.add_column(answer, justify="right")
-    for clip, values in rows.items():
-        table.add_row(clip, *(f"{sum(column) / len(column):.3f}" for column in zip(*values, strict=True)))
+    for clip, names in results["clips"].items():
+        scores = [results["per_item"][name]["mel"] for name in names]
+        table.add_row(
+            clip, *(f"{sum(row[answer] for row in scores) / len(scores):.3f}" for answer in answers)
+        )
     return table

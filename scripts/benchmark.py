@@ -24,6 +24,8 @@ def effects(options: argparse.Namespace) -> None:
     SCREEN.print("  ".join(f"{key} {value}" for key, value in about.items()))
     runs.keep_memory()  # as in training: else new pages cost more than small effects do
     results = []
+    if options.json:
+        runs.write_json(options.json, benchmark.as_json(about, results))
     for case in benchmark.cases(options.only):
         ASIDE.print(f"{case.name} ...")
         figures = benchmark.measure_case(case, shape, options.rounds, device, options.peers, ASIDE.print)

@@ -17,8 +17,6 @@ OPTIONS = sorted(
     if path.parent != CONFIGS and path.parent.name != "graph"
 )
 GRAPHS = sorted(path.stem for path in (CONFIGS / "graph").glob("*.yaml"))
-# What an option of `afx` needs the sfx to hold.
-NEEDS = {"proxy": "comp", "half_proxy": "comp", "simple": "comp", "taylor": "dist", "chebyshev": "dist"}
 
 
 @pytest.fixture
@@ -43,12 +41,12 @@ def is_experiment(group):
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_builds(composed, tmp_path, group, option):
+def test_every_option_builds(composed, tmp_path, needs, group, option):
     top, _, rest = group.partition("/")
     choice = f"{rest}/{option}" if rest else option
     overrides = [f"{top}={choice}"]
-    if top == "afx" and option in NEEDS:
-        overrides.append(f"sfx={NEEDS[option]}")
+    if top == "afx" and option in needs:
+        overrides.append(f"sfx={needs[option]}")
     if top == "data" and option == "folder":
         overrides.append(f"data.root={tmp_path}")
     if top == "trainer":

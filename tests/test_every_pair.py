@@ -16,8 +16,6 @@ pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHAINS = sorted(path.stem for path in (CONFIGS / "sfx").glob("*.yaml"))
 AFX = sorted(path.stem for path in (CONFIGS / "afx").glob("*.yaml"))
-# What an option of `afx` needs the sfx to hold.
-NEEDS = {"proxy": "comp", "half_proxy": "comp", "simple": "comp", "taylor": "dist", "chebyshev": "dist"}
 
 
 def task_of(*overrides):
@@ -57,8 +55,8 @@ def assert_trains(task):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("afx", AFX)
 @pytest.mark.parametrize("sfx", CHAINS)
-def test_every_chain_is_estimated_through_every_other(sfx, afx):
-    needed = NEEDS.get(afx)
+def test_every_chain_is_estimated_through_every_other(needs, sfx, afx):
+    needed = needs.get(afx)
     if needed and needed not in sfx.split("_"):
         with pytest.raises(Exception, match="use afx=same"):
             task_of(f"sfx={sfx}", f"afx={afx}")
