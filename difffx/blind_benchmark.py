@@ -20,7 +20,7 @@ SILENCE = 1e-5
 
 
 def stored_settings(spec: ControlSpec) -> Tensor:
-    """The settings of the benchmark for a chain of the published effects, z [N, P, 1].
+    """The settings of the benchmark for a chain of the published effects, z [N, P, 1]; all switches are on.
 
     Raises ValueError for an effect that has none, and for ranges that leave one out.
     """
@@ -29,7 +29,8 @@ def stored_settings(spec: ControlSpec) -> Tensor:
     for node in nodes:
         if node not in rows[0]:
             raise ValueError(f"benchmark=blind: no settings for effect {unknown(node, rows[0])}")
-    return torch.cat([spec.from_preset({node: row[node] for node in nodes}) for row in rows])
+    active = {node: {"active": 1.0} if f"{node}.active" in spec.entries else {} for node in nodes}
+    return torch.cat([spec.from_preset({node: row[node] | active[node] for node in nodes}) for row in rows])
 
 
 class BlindBenchmark:

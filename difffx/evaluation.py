@@ -12,7 +12,9 @@ from rich.table import Table
 from torch import Tensor
 
 from difffx.callbacks import write_results
+from difffx.losses import Estimate
 from difffx.metrics import audio_metrics, knob_errors, knob_units
+from difffx.params import ControlSpec
 from difffx.plots import knob_scatter, save_figure
 from difffx.runs import Run, write_json
 from difffx.tasks import Task
@@ -53,8 +55,8 @@ def evaluate(
     Which answers there are, the task says: `estimate` and the baselines to compare it with.
     Returns {"metrics": {metric: {answer: mean}}, "knobs": {knob: {answer: mean error, "unit": unit}},
     "items": N, "per_item": {name: {metric: {answer: value}}}}, with "clips": {clip: [name]} where batches say
-    whose excerpt an item is; and the true and the estimated settings [N, P, 1] of all, or None where they
-    cannot be compared.
+    whose excerpt an item is, and "untouched", means of `sounds_left_alone`, where effects can be off; and the
+    true and the estimated settings [N, P, 1] of all, or None where they cannot be compared.
     """
     task.eval()
     scores: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
@@ -62,6 +64,7 @@ def evaluate(
     names: list[str] = []
     clips: dict[str, list[str]] = defaultdict(list)
     guesses: list[tuple[Tensor, Tensor]] = []
+    untouched: list[dict[str, float]] = []
     for batch in track(list_like(batches), description="evaluating", console=Console(stderr=True)):
         batch = {
             key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
@@ -69,12 +72,13 @@ def evaluate(
         names += batch["name"]
         for name, clip in zip(batch["name"], batch.get("clip", ()), strict=False):
             clips[clip].append(name)
+        untouched += sounds_left_alone(task, batch)
         target, answers = task.answers(batch, stage)
         for answer, found in answers.items():
             for metric, values in audio_metrics(found.audio, target.audio, task.sample_rate).items():
                 scores[metric][answer].append(values.cpu())
             if found.z is not None and found.z is not target.z:
-                for knob, values in knob_errors(task.sfx.spec, found.z, target.z).items():
+                for knob, values in heard_errors(task.sfx.spec, found.z, target).items():
                     errors[knob][answer].append(values.cpu())
                 if answer == "estimate":
                     guesses.append((target.z.cpu(), found.z.cpu()))
@@ -87,6 +91,7 @@ def evaluate(
         "knobs": {
             k: {**{a: torch.cat(v).mean().item() for a, v in row.items()}, "unit": units[k]}
             for k, row in errors.items()
+            if len(torch.cat(next(iter(row.values()))))
         },
         "items": len(names),
         "per_item": {
@@ -94,10 +99,44 @@ def evaluate(
             for i, name in enumerate(names)
         },
     }
+    if untouched:
+        results["untouched"] = {
+            key: sum(row[key] for row in untouched) / len(untouched) for key in untouched[0]
+        }
     if clips:
         results["clips"] = dict(clips)
     pairs = tuple(torch.cat(values) for values in zip(*guesses, strict=True))
     return results, pairs or None
+
+
+def heard_errors(spec: ControlSpec, z: Tensor, target: Estimate) -> dict[str, Tensor]:
+    """`knob_errors` of the items in which a knob can be heard: {label: [up to B]}."""
+    errors = knob_errors(spec, z, target.z)
+    if target.heard is None:
+        return errors
+    heard = dict(zip(spec.labels, (target.heard.amax(-1) > 0).unbind(1), strict=True))
+    return {knob: values[heard[knob]] for knob, values in errors.items()}
+
+
+def sounds_left_alone(task: Task, batch: Mapping) -> list[dict[str, float]]:
+    """One row a sound to which nothing was done, where effects can be off.
+
+    "mel" is how far the estimate bends it, "left alone" is 1 where all effects are called off, and each
+    effect has the network's word for being on.
+    """
+    rows = slice(0, 1) if "clip" in batch else slice(None)  # a benchmark repeats its sound for each setting
+    found = task.untouched({**batch, "dry": batch["dry"][rows], "name": batch["name"][rows]})
+    if found is None:
+        return []
+    sound, z = found
+    spec = task.afx.spec
+    mel = audio_metrics(task.apply(sound, z), sound, task.sample_rate)["mel"].tolist()
+    sure = {spec.labels[i].rpartition(".")[0]: z[:, i, 0].tolist() for i in spec.switches}
+    return [
+        {"mel": mel[k], "left alone": float(all(p[k] < 0.5 for p in sure.values()))}
+        | {node: p[k] for node, p in sure.items()}
+        for k in range(len(sound))
+    ]
 
 
 def list_like(batches: Iterable) -> Iterable:
@@ -124,6 +163,7 @@ def tables(results: Mapping) -> list[Table]:
         unit = UNITS.get(metric, "")
         audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
     clips = [per_clip(results)] if "clips" in results else []
+    clips += [left_alone(results["untouched"])] if "untouched" in results else []
     if not results["knobs"]:
         return [audio, *clips]
     knobs = Table(title="mean error of each knob")
@@ -133,6 +173,17 @@ def tables(results: Mapping) -> list[Table]:
     for knob, row in results["knobs"].items():
         knobs.add_row(knob, *(v if isinstance(v, str) else f"{v:.2f}" for v in row.values()))
     return [audio, *clips, knobs]
+
+
+def left_alone(row: Mapping[str, float]) -> Table:
+    """What the estimator does to sounds to which nothing was done."""
+    table = Table(
+        title="where nothing was done: mel between the sound and the estimate, share, how sure of each"
+    )
+    for column in row:
+        table.add_column(column, justify="right")
+    table.add_row(*(f"{value:.3f}" for value in row.values()))
+    return table
 
 
 def per_clip(results: Mapping) -> Table:

@@ -26,6 +26,7 @@ class Param:
     scale     "linear", or "log": equal ratios for equal steps of the unit interval
     size      K values behind one name, such as the gains of a graphic equalizer
     dynamic   True where the knob may move over time, F > 1
+    chance    of a switch, whose settings are 0 or 1: how often it is drawn as 1. None: no switch
 
     Raises ValueError where the default lies outside the range or a logarithmic range reaches zero.
     """
@@ -37,6 +38,7 @@ class Param:
     scale: str = "linear"
     size: int = 1
     dynamic: bool = False
+    chance: float | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (self.low, self.high, *self.defaults)):
@@ -55,6 +57,8 @@ class Param:
             raise ValueError(f"{self.name}: size must be at least 1, got {self.size}")
         if len(self.defaults) != self.size:
             raise ValueError(f"{self.name}: expected {self.size} defaults, got {len(self.defaults)}")
+        if self.chance is not None and not ((self.low, self.high) == (0, 1) and 0 <= self.chance <= 1):
+            raise ValueError(f"{self.name}: a switch goes from 0 to 1 with a chance in 0..1")
 
     @property
     def defaults(self) -> tuple[float, ...]:
@@ -168,8 +172,36 @@ class ControlSpec:
         return torch.cat([p.expand(batch, p.shape[1], frames) for p in parts], 1)
 
     def sample(self, batch: int, frames: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        """Independent uniform settings, z [B, P, F]."""
-        return torch.rand(batch, len(self), frames, generator=generator)
+        """Independent uniform settings, z [B, P, F]; switches are 0 or 1."""
+        z = torch.rand(batch, len(self), frames, generator=generator)
+        for path, param in self.entries.items():
+            if param.chance is not None:
+                z[:, self.slices[path]] = (z[:, self.slices[path]] < param.chance).to(z.dtype)
+        return z
+
+    @property
+    def switches(self) -> list[int]:
+        """Which of the P values are switches."""
+        marks = [param.chance is not None for param in self.entries.values() for _ in range(param.size)]
+        return [place for place, mark in enumerate(marks) if mark]
+
+    def decided(self, z: Tensor) -> Tensor:
+        """z [B, P, F] with every switch at 0 or 1, whichever is nearer."""
+        if not self.switches:
+            return z
+        places = torch.tensor(self.switches, device=z.device)
+        return z.index_copy(1, places, (z[:, places] >= 0.5).to(z.dtype))
+
+    def heard(self, z: Tensor) -> Tensor:
+        """z [B, P, F] -> 1 where a value can be heard, 0 for the knobs of an effect whose switch is off."""
+        heard = torch.ones_like(z)
+        for path, param in self.entries.items():
+            if param.chance is not None:
+                node = path.rpartition(".")[0]
+                its = [i for i, label in enumerate(self.labels) if label.startswith(f"{node}.") or not node]
+                rest = torch.tensor([i for i in its if i not in self.switches], device=z.device)
+                heard = heard.index_copy(1, rest, heard[:, rest] * z[:, self.slices[path]])
+        return heard
 
     def defaults(self, batch: int = 1) -> Tensor:
         """Every knob at its default, z [B, P, 1]."""

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from difffx import runs
 from difffx.blind_benchmark import PER_CLIP, BlindBenchmark, stored_settings
 from difffx.data.audio_io import AudioError
-from difffx.graph import ProcessorGraph
+from difffx.graph import ProcessorGraph, switched
 from difffx.processors import Chorus, Compressor
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -48,6 +48,15 @@ def test_chains_that_share_an_effect_share_its_settings():
     comp, whole = chain("comp").spec, chain("peq_comp_dist").spec
     places = [whole.labels.index(label) for label in comp.labels]
     torch.testing.assert_close(stored_settings(comp), stored_settings(whole)[:, places])
+
+
+def test_effects_that_can_be_off_are_all_on():
+    whole = chain("peq_comp_dist")
+    spec = switched(whole, 0.5).spec
+    z = stored_settings(spec)
+    assert (z[:, spec.switches] == 1.0).all()
+    kept = [i for i in range(len(spec)) if i not in spec.switches]
+    torch.testing.assert_close(z[:, kept], stored_settings(whole.spec))
 
 
 def test_a_batch_is_the_middle_of_a_file_at_settings_that_its_place_decides(music):

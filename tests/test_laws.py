@@ -58,7 +58,7 @@ VARIANTS = {
 }
 PROXIES = {"NeuralProxy", "HybridProxy"}
 # What is held by those that are made of effects.
-COMBINATORS = {"DryWet": Compressor, "MidSide": Compressor, "Multiband": Compressor, "Send": Compressor}
+COMBINATORS = dict.fromkeys(("DryWet", "MidSide", "Multiband", "Send", "Switch"), Compressor)
 KINDS = [name for name in processors.__all__ if name not in CONTRACTS]
 NAMES = [*KINDS, *VARIANTS]
 

@@ -14,6 +14,7 @@ from difffx.processors import (
     ParametricClipper,
     Processor,
     SimpleCompressor,
+    Switch,
     TaylorShaper,
 )
 
@@ -54,6 +55,19 @@ def simplified(graph: ProcessorGraph) -> ProcessorGraph:
         lambda path, node: SimpleCompressor(node.sample_rate) if isinstance(node, Compressor) else node,
         "simple: there is no compressor in this graph; use afx=same",
     )
+
+
+def switched(graph: ProcessorGraph, bypass: float) -> ProcessorGraph:
+    """The graph with a switch on each effect that has knobs to predict. 0: the graph as it is.
+
+    bypass  how often each effect is off when settings are drawn
+    """
+    if not 0.0 <= bypass <= 1.0:
+        raise GraphError([f"bypass: expected a chance in 0..1, got {bypass}"])
+    if bypass == 0.0:
+        return graph
+    wanted = {path.rpartition(".")[0] for path in graph.spec.names}
+    return _rebuilt(graph, lambda path, node: Switch(node, 1.0 - bypass) if path in wanted else node, "")
 
 
 def shaped(graph: ProcessorGraph, shaper: str) -> ProcessorGraph:

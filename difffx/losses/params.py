@@ -12,6 +12,7 @@ from difffx.params import ControlSpec
 class Params(Loss):
     """Mean squared distance of the settings in 0..1, every knob alike whether one hears it or not.
 
+    Left out are the knobs of an effect whose switch is off in the target.
     Always guessing the middle reads 0.083, guessing at random 0.167. The published weight is 10.
     """
 
@@ -31,4 +32,4 @@ class Params(Loss):
             raise ValueError("Params: both estimates need z; this data has sound only, choose loss=mel")
         if pred.z.shape != target.z.shape:
             raise ValueError(f"Params: z {tuple(pred.z.shape)} against {tuple(target.z.shape)}")
-        return {"params": (pred.z - target.z.detach()).square().mean()}
+        return {"params": target.mean_squared_distance(pred.z)}

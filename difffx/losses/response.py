@@ -17,6 +17,8 @@ from difffx.params import ControlSpec
 class Response(Loss):
     """How far apart two settings of a chain bend the spectrum, at equal loudness; other knobs by distance.
 
+    Knobs of an effect that is off do not count; whether it is on, only as far as the spectrum shows it.
+
     graph         whose settings are compared; those of its nodes that know their `response` add up, in dB
     other_weight  of the mean squared distance in 0..1 of the knobs of all other nodes
 
@@ -47,8 +49,10 @@ class Response(Loss):
             "widths", centers_hz.diff(append=centers_hz[-1:]).clamp(min=1.0), persistent=False
         )
         curved = tuple(f"{path}." for path, leaf in graph.leaves() if hasattr(leaf, "response"))
-        self.others = [i for i, label in enumerate(graph.spec.labels) if not label.startswith(curved)]
-        self.curved = len(self.others) < len(graph.spec)
+        labels, switches = graph.spec.labels, graph.spec.switches
+        apart = [i for i, label in enumerate(labels) if not label.startswith(curved)]
+        self.others = [i for i in apart if i not in switches]
+        self.curved = len(apart) < len(labels)
 
     def require(self, sfx: ControlSpec, afx: ControlSpec) -> None:
         found = [problem for spec in (sfx, afx) for problem in self.graph[0].spec.differences(spec)]
@@ -65,7 +69,7 @@ class Response(Loss):
         zero = pred.z.new_zeros(())
         terms = {"response": zero, "others": zero}
         if self.others:
-            terms["others"] = (pred.z - target.z)[:, self.others].square().mean()
+            terms["others"] = target.mean_squared_distance(pred.z, self.others)
         if self.curved:
             with torch.no_grad():
                 power, goal = self._power(target.audio), self._curve(target.z)

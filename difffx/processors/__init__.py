@@ -1,7 +1,7 @@
 """Every effect by its public name. `__all__` is the registry: the laws, the lists and the README walk it."""
 
 from difffx.processors.base import Processor
-from difffx.processors.combine import DryWet, MidSide, Send
+from difffx.processors.combine import DryWet, MidSide, Send, Switch
 from difffx.processors.delays import (
     DampedDelay,
     Delay,
@@ -149,6 +149,7 @@ __all__ = [
     "StereoFlanger",
     "StereoWidener",
     "Sum",
+    "Switch",
     "TableShaper",
     "Tanh",
     "TaylorShaper",

@@ -47,6 +47,52 @@ class DryWet(Processor):
         return torch.lerp(dry, wet, at_audio_rate(mix.to(wet.dtype), wet.shape[-1]))
 
 
+class Switch(Processor):
+    """Any effect that may be off; its knobs keep their names.
+
+    processor   the effect; of several inputs, the first is what passes when it is off
+    chance      how often it is on when settings are drawn
+    ranges      of the knobs
+
+    `active` is 0 or 1 when drawn. A network's answer between them is how sure it is, and sounds as that much of
+    the effect beside the sound as it was, so that a gradient passes. `response`, where the effect knows its
+    own, is then that share of the decibels: exact at 0 and 1.
+    """
+
+    neutral: ClassVar = {"active": 0.0}
+    params = (Param("active", 0.0, 1.0, default=1.0, chance=0.5),)
+
+    def __init__(
+        self,
+        processor: Processor,
+        chance: float = 0.5,
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        _check(type(self).__name__, processor=processor)
+        (active,) = self.params
+        self.params = (replace(active, chance=float(chance)), *_prefixed("", processor))
+        self.inputs = processor.inputs
+        _check_names(type(self).__name__, self.params)
+        super().__init__(processor.sample_rate, ranges)
+        self.processor = processor
+        self.stereo, self.differentiable = _is_stereo(processor), processor.differentiable
+        if hasattr(processor, "response"):
+            self.response = self._response
+
+    def as_stereo(self, x: Tensor) -> Tensor:
+        return x
+
+    def process(self, *inputs: Tensor, active: Tensor, **controls: Tensor) -> Tensor:
+        wet = self.processor(*inputs, controls=_inner("", self.processor, controls))
+        dry, wet = torch.broadcast_tensors(inputs[0], wet)
+        return torch.lerp(dry, wet, active.to(wet.dtype))
+
+    def _response(self, controls: Controls, frequencies_hz: Tensor) -> Tensor:
+        held = {name: value for name, value in controls.items() if name != "active"}
+        curve = self.processor.response(_inner("", self.processor, held), frequencies_hz)
+        return controls["active"][..., 0].to(curve) * curve
+
+
 class Send(Processor):
     """The sound, and what a share of it that is sent to an effect comes back as.
 

@@ -74,6 +74,10 @@ class Task(lightning.LightningModule):
             z = torch.cat(items)
         return z.to(batch["dry"].device)
 
+    def untouched(self, batch: Mapping) -> tuple[Tensor, Tensor] | None:
+        """Sounds that need no answer, and the answer to them; None where a task has none."""
+        return None
+
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], total: Tensor, batch_size: int) -> Tensor:
         """Logs every term as stage/term and what is optimized as stage/loss; returns the latter."""
         values = {f"{stage}/{name}": value.detach() for name, value in terms.items()}

@@ -58,6 +58,8 @@ class BlindEstimation(Task):
     head     (embed_dim, number of values) -> module, embedding -> z in 0..1
     loss     named terms of (wet_hat, z_hat) against (wet, z)
     first    how training begins, if not with the loss; left out where sfx and afx have different knobs
+    switch_weight   of the cross-entropy, in nats, of what the network says is on against what was; counts
+             where both graphs have switches, as many, in the same order
 
     Raises GraphError where no gradient passes through the afx, ValueError where the loss compares knobs
     and the two graphs have different ones. Peladeau, Peeters (2024), arXiv 2310.11781.
@@ -74,6 +76,7 @@ class BlindEstimation(Task):
         head: Callable[[int, int], nn.Module] = StaticHead,
         seed: int = 0,
         first: SettingsFirst | None = None,
+        switch_weight: float = 0.1,
     ) -> None:
         super().__init__(optimizer, scheduler, seed)
         require_gradient(afx)
@@ -85,6 +88,8 @@ class BlindEstimation(Task):
         if self.first:
             self.first.loss.require(sfx.spec, afx.spec)
         self.first_steps = 0
+        self.switches = (sfx.spec.switches, afx.spec.switches)
+        self.switch_weight = switch_weight if len(set(map(len, self.switches))) == 1 else 0.0
 
     def on_train_start(self) -> None:
         total = self.trainer.estimated_stepping_batches
@@ -104,9 +109,18 @@ class BlindEstimation(Task):
             z_hat = self.estimate(target.audio)
         with self.timed("afx"):
             pred = Estimate(self.afx(batch["dry"], controls=self.afx.from_unit(z_hat)), z_hat)
+        return self.judge(self.loss, pred, target, stage)
+
+    def judge(self, loss: Loss, pred: Estimate, target: Estimate, stage: str) -> Tensor:
+        """The loss, and how wrong the network is about what is on."""
         with self.timed("loss"):
-            terms = self.loss(pred, target)
-        return self.log_terms(stage, terms, self.loss.total(terms), len(z_hat))
+            terms = loss(pred, target)
+            total = loss.total(terms)
+            true, guess = self.switches
+            if true and self.switch_weight:
+                unsure = nn.functional.binary_cross_entropy(pred.z[:, guess], target.z[:, true])
+                terms, total = {**terms, "switches": unsure}, total + self.switch_weight * unsure
+        return self.log_terms(stage, terms, total, len(pred.z))
 
     def step_by_settings(self, batch: Mapping, index: int) -> Tensor:
         """Several settings of each sound, compared with their estimates without rendering those."""
@@ -116,16 +130,15 @@ class BlindEstimation(Task):
         target = self.render(batch, "train", index)
         with self.timed("encoder"):
             z_hat = self.estimate(target.audio)
-        with self.timed("loss"):
-            terms = loss(Estimate(target.audio, z_hat), target)
-        return self.log_terms("train", terms, loss.total(terms), len(z_hat))
+        return self.judge(loss, Estimate(target.audio, z_hat), target, "train")
 
     @torch.no_grad()
     def render(self, batch: Mapping, stage: str, index: int = 0) -> Estimate:
         """The target: dry through the sfx at the batch's own settings, z [B, P, 1], or else at drawn ones."""
         with self.timed("sfx"):
             z = batch["z"] if "z" in batch else self.draw(self.sfx.spec, batch, stage, index)
-            return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z)
+            heard = self.sfx.spec.heard(z) if self.sfx.spec.switches else None
+            return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z, heard)
 
     def estimate(self, wet: Tensor) -> Tensor:
         """wet [B, C, T] -> z [B, P, 1]."""
@@ -134,10 +147,11 @@ class BlindEstimation(Task):
     def apply(self, dry: Tensor, z: Tensor) -> Tensor:
         """dry [B, C, T] at estimated settings [B, P, 1].
 
-        By the true effects where both graphs have the same knobs, else by the afx.
+        By the true effects where both graphs have the same knobs, else by the afx. What is more likely off
+        than on is off.
         """
         graph = self.sfx if self.same_knobs else self.afx
-        return graph(dry, controls=graph.from_unit(z))
+        return graph(dry, controls=graph.from_unit(graph.spec.decided(z)))
 
     @torch.no_grad()
     def examples(self, batch: Mapping, stage: str = "val") -> Examples:
@@ -164,12 +178,24 @@ class BlindEstimation(Task):
             "dry": Estimate(dry),
         }
         for name, z in {"midpoint": torch.full_like(guess, 0.5), "random": guess}.items():
-            z = z.to(dry)
+            z = spec.decided(z.to(dry))
             answers[name] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(z)), z)
         if "z" in batch:
             answers["oracle"] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(target.z)))
             answers |= self.effect_by_effect(dry, target.z, z_hat) if self.same_knobs else {}
         return target, answers
+
+    def untouched(self, batch: Mapping) -> tuple[Tensor, Tensor] | None:
+        """Sounds to which nothing was done [B, C, T] and what the network says of them, z [B, P, 1].
+
+        None where no effect can be off.
+        """
+        if not self.sfx.spec.switches:
+            return None
+        z = self.sfx.spec.defaults(len(batch["dry"])).to(batch["dry"])
+        z[:, self.sfx.spec.switches] = 0.0
+        sound = self.sfx(batch["dry"], controls=self.sfx.from_unit(z))
+        return sound, self.estimate(sound)
 
     def effect_by_effect(self, dry: Tensor, z: Tensor, z_hat: Tensor) -> dict[str, Estimate]:
         """One effect as estimated and the others as they were, each in turn: who makes the distance?"""
@@ -177,7 +203,7 @@ class BlindEstimation(Task):
         found = {}
         for node in dict.fromkeys(nodes):
             its = torch.tensor([name == node for name in nodes], device=z.device).view(1, -1, 1)
-            mixed = self.sfx.from_unit(torch.where(its, z_hat, z))
+            mixed = self.sfx.from_unit(torch.where(its, self.sfx.spec.decided(z_hat), z))
             found[f"{node} alone"] = Estimate(self.sfx(dry, controls=mixed))
         return found if len(found) > 1 else {}
 
