@@ -66,7 +66,7 @@ def test_every_chain_is_estimated_through_every_other(needs, sfx, afx):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("loss", ["mel", "params", "mel_params", "multi_scale", "response"])
-@pytest.mark.parametrize("encoder", ["cqt", "time_frequency", "mee"])
+@pytest.mark.parametrize("encoder", ["cqt", "histograms", "mee", "time_frequency"])
 def test_every_encoder_learns_from_every_loss(encoder, loss):
     assert_trains(task_of("sfx=peq_comp_dist", "afx=same", f"encoder={encoder}", f"loss={loss}"))
 

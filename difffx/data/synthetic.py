@@ -40,7 +40,6 @@ FEW = (
     (4, ("sung",)),
     (4, ("spoken",)),
 )
-FEW_IN_TRAINING = 0.2
 LEVELS_DB = {
     "drums": 3.0,
     "bass": -2.0,
@@ -191,18 +190,24 @@ class SyntheticSegments(Dataset):
     """Item `index` is a segment of music that exists nowhere else."""
 
     def __init__(
-        self, sample_rate: int, num_samples: int, channels: int, seed: int, split: str, items: int
+        self,
+        sample_rate: int,
+        num_samples: int,
+        channels: int,
+        seed: int,
+        split: str,
+        items: int,
+        few: float,
     ) -> None:
         self.sample_rate, self.num_samples, self.channels = sample_rate, num_samples, channels
-        self.seed, self.split, self.items = seed, split, items
+        self.seed, self.split, self.items, self.few = seed, split, items, few
 
     def __len__(self) -> int:
         return self.items
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         rng = generator(self.seed, self.split, index)
-        few = FEW_IN_TRAINING if self.split == "train" else 0.0
-        audio = render(rng, self.sample_rate, self.num_samples, self.channels, few)
+        audio = render(rng, self.sample_rate, self.num_samples, self.channels, self.few)
         return {"dry": torch.from_numpy(audio), "name": f"{self.split}-{index}"}
 
 
@@ -212,7 +217,7 @@ class Synthetic(SegmentData):
     Bands in a room, through microphones and equalizers, on a medium with its noise; one segment of a piece
     each. `BANDS` says who plays and how often. An item's peak is drawn between -12 and 0 dBFS. Arguments as
     in SegmentData. Validation and test are such songs only, as in MUSDB18; in training every fifth item is
-    of duos, soloists, singing or speech (`FEW`), for recordings are not always of bands.
+    of duos, soloists, singing or speech (`FEW`), for recordings are not always of bands: `few` of them.
 
     Against 83 segments of 3 s from 20 recordings (mixes, masters, soloists, speech), mean and, in brackets,
     standard deviation over 300 items; levels in dB of a third of an octave relative to the whole:
@@ -251,10 +256,14 @@ class Synthetic(SegmentData):
         train_items: int = 1024,
         val_items: int = 64,
         test_items: int = 64,
+        few: float = 0.2,
     ) -> None:
         super().__init__(
             sample_rate, seconds, channels, batch_size, num_workers, seed, train_items, val_items, test_items
         )
+        if not 0.0 <= few <= 1.0:
+            raise ValueError(f"Synthetic: few must lie in 0..1, got {few}")
+        self.few = few
 
     def setup(self, stage: str) -> None:
         """Make the tables before the workers fork, so that they share them."""
@@ -262,6 +271,7 @@ class Synthetic(SegmentData):
         acoustics(self.sample_rate, self.num_samples)
 
     def dataset(self, split: str) -> SyntheticSegments:
+        few = self.few if split == "train" else 0.0
         return SyntheticSegments(
-            self.sample_rate, self.num_samples, self.channels, self.seed, split, self.items[split]
+            self.sample_rate, self.num_samples, self.channels, self.seed, split, self.items[split], few
         )

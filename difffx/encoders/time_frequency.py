@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from difffx.encoders.base import Encoder
 from difffx.encoders.cqt import LogCQT
+from difffx.encoders.histograms import Histograms
 from difffx.functional.spectra import envelope_db
 from difffx.networks.cnn import RunningNorm, conv_block, feature_norm, kaiming, known_statistics, pool_time
 
@@ -26,6 +27,7 @@ class TimeFrequencyEncoder(Encoder):
     envelope          channels of a branch on the level in steps of 1.5 ms, for attack and release; 0 leaves
                       it out
     spectrum          the statistics over time of every bin go straight into the embedding
+    histograms        of amplitudes, levels and their moves go straight into the embedding, see `Histograms`
     standardize       the logarithm of the spectrogram at equal loudness, and the statistics of every bin,
                       brought to about -1..1
     norm              of the features: "layer", or "batch" as published
@@ -48,12 +50,16 @@ class TimeFrequencyEncoder(Encoder):
         spectrum: bool = True,
         standardize: bool = True,
         norm: str = "layer",
+        histograms: bool = False,
     ) -> None:
-        if not (channels or envelope or spectrum):
-            raise ValueError("TimeFrequencyEncoder: hears nothing; give channels, envelope or spectrum")
+        if not (channels or envelope or spectrum or histograms):
+            raise ValueError(
+                "TimeFrequencyEncoder: hears nothing; give channels, envelope, spectrum or histograms"
+            )
         statistics = known_statistics(statistics)
         features = bins * len(statistics)
-        super().__init__(sample_rate, 2 * channels + 2 * envelope + spectrum * features)
+        counted = histograms * Histograms.features
+        super().__init__(sample_rate, 2 * channels + 2 * envelope + spectrum * features + counted)
         self.statistics = statistics
         self.front = LogCQT(sample_rate, bins=bins, hop=hop, standardize=standardize)
         self.convolutions = (
@@ -65,6 +71,7 @@ class TimeFrequencyEncoder(Encoder):
         self.spectrum = (
             RunningNorm(features) if spectrum and standardize else nn.Identity() if spectrum else None
         )
+        self.histograms = Histograms(sample_rate) if histograms else None
         kaiming(self)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -77,6 +84,8 @@ class TimeFrequencyEncoder(Encoder):
             parts.append(self.envelope(x))
         if self.spectrum is not None:
             parts.append(self.spectrum(pool_time(spectrogram, self.statistics).flatten(1)))
+        if self.histograms is not None:
+            parts.append(self.histograms(x))
         return torch.cat(parts, 1)
 
 

@@ -54,9 +54,9 @@ class Switch(Processor):
     chance      how often it is on when settings are drawn
     ranges      of the knobs
 
-    `active` is 0 or 1 when drawn. A network's answer between them is how sure it is, and sounds as that much of
-    the effect beside the sound as it was, so that a gradient passes. `response`, where the effect knows its
-    own, is then that share of the decibels: exact at 0 and 1.
+    `active` is 0 or 1 when drawn. A network's answer between them is how sure it is, and sounds as that much
+    of the effect beside the sound as it was, so that a gradient passes. `response`, where the effect knows
+    its own, is then that share of the decibels: exact at 0 and 1.
     """
 
     neutral: ClassVar = {"active": 0.0}

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from difffx.encoders import MusicalEffectsEncoder, StaticHead, TimbreEncoder, TimeFrequencyEncoder
+from difffx.encoders.histograms import Histograms, histogram
 
 RATE = 44_100
 KINDS = [TimbreEncoder, TimeFrequencyEncoder, MusicalEffectsEncoder]
@@ -181,3 +182,32 @@ def test_the_head_starts_near_the_middle_of_every_knob(norm, batch):
 def test_a_head_without_knobs_is_refused():
     with pytest.raises(ValueError, match="nothing to estimate"):
         StaticHead(8, 0)
+
+
+def test_a_histogram_counts_what_lies_where_and_the_rest_in_the_outermost_bins():
+    x = torch.tensor([[-0.9, -0.9, 0.1, 0.9], [-7.0, 0.6, 0.7, 3.0]])
+    shares = histogram(x, -1.0, 1.0, 4)
+    assert shares.tolist() == [[0.5, 0.0, 0.25, 0.25], [0.25, 0.0, 0.0, 0.75]]
+
+
+def test_histograms_tell_a_clipped_sound_and_a_steadied_one_from_the_sound_before():
+    subject = built(Histograms).eval()
+    x = noise(1, 1, RATE)
+    swell = x * torch.linspace(0.05, 1.0, RATE)
+    clipped, steadied = swell.clamp(-0.05, 0.05), x
+
+    def shares(sound):
+        return subject(sound / sound.abs().max())[0].exp()
+
+    plain = shares(swell)
+    at_the_ends = slice(0, 64, 63)
+    assert (shares(clipped)[at_the_ends] > 100.0 * plain[at_the_ends]).all()
+    levels = slice(64, 64 + 40)
+    assert (shares(steadied)[levels] > 1e-3).sum() < (plain[levels] > 1e-3).sum()
+
+
+def test_histograms_go_into_the_embedding_and_nothing_else_changes():
+    plain, more = (built(TimeFrequencyEncoder, histograms=kind).eval() for kind in (False, True))
+    x = noise(2, 1, RATE)
+    assert more.embed_dim == plain.embed_dim + Histograms.features
+    assert torch.equal(more(x)[:, : plain.embed_dim], plain(x))
