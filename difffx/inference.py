@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from difffx.data import audio_io
 from difffx.data.audio_io import AudioError
 from difffx.graph import ProcessorGraph
+from difffx.matching import refine_sound
 from difffx.metrics import audio_metrics
 from difffx.params import ControlSpec, Preset, flatten_tree
+from difffx.refine import SECONDS, Refinement
+from difffx.refine import Progress as RefineProgress
 
 MINIMUM_SECONDS = 1.0
 WINDOW_SECONDS = 10.0
@@ -103,16 +106,44 @@ def render(task: nn.Module, dry: Tensor, sample_rate: int, z: Tensor) -> Tensor:
 
 
 def match(
-    task: nn.Module, dry: Tensor, wet: Tensor, sample_rate: int, z: Tensor
+    task: nn.Module, dry: Tensor, wet: Tensor, sample_rate: int, z: Tensor, refined_from: Tensor | None = None
 ) -> tuple[Tensor, dict[str, dict[str, float]]]:
     """Dry, brought to wet by settings z [1, P, 1]: the matched sound at the RMS of wet, and the distances to
-    wet before (dry) and after (matched), measured at the rate of the run; all sounds [C, T] of one shape."""
+    wet before (dry), of the estimate that z was refined from, if any, and after (matched).
+
+    All sounds are [C, T] of one shape; distances are measured at the rate of the run.
+    """
     matched = at_level_of(render(task, dry, sample_rate, z), wet)
+    sounds = {"before": dry, "after": matched}
+    if refined_from is not None:
+        estimated = render(task, dry, sample_rate, refined_from)
+        sounds = {"before": dry, "estimate": estimated, "after": matched}
     target = resample(wet, sample_rate, task.sample_rate)
     return matched, {
         name: distances(resample(sound, sample_rate, task.sample_rate), target, task.sample_rate)
-        for name, sound in {"before": dry, "after": matched}.items()
+        for name, sound in sounds.items()
     }
+
+
+def refined(
+    task: nn.Module,
+    dry: Tensor,
+    wet: Tensor,
+    sample_rate: int,
+    z: Tensor,
+    *,
+    seconds: float = SECONDS,
+    progress: RefineProgress | None = None,
+) -> tuple[Refinement, list[str]]:
+    """Settings z [1, P, 1] polished through the effects until dry sounds like wet, see `refine_sound`.
+
+    dry, wet  [C, T] of one shape, any rate and length, in line
+    """
+    graph = task.sfx if task.same_knobs else task.afx
+    device = next(task.parameters()).device
+    sounds = (resample(checked(sound, sample_rate), sample_rate, task.sample_rate) for sound in (dry, wet))
+    dry, wet = (sound[None].to(device) for sound in sounds)
+    return refine_sound(graph, dry, wet, z.to(device), seconds=seconds, progress=progress)
 
 
 def distances(
@@ -198,7 +229,8 @@ def rms(audio: Tensor) -> float:
 
 def tables(task: nn.Module, z: Tensor, scores: dict[str, dict[str, float]] | None = None) -> list[Table]:
     """The settings, and where there are any the distances before and after, for a terminal."""
-    knobs = Table("effect", "knob", "value", "", title="estimated settings")
+    refined = "estimate" in (scores or {})
+    knobs = Table("effect", "knob", "value", "", title=f"{'refined' if refined else 'estimated'} settings")
     for path, knob in _flat_settings(settings(task, z)):
         node, _, name = path.rpartition(".")
         values = knob["value"] if isinstance(knob["value"], list) else [knob["value"]]
@@ -207,9 +239,10 @@ def tables(task: nn.Module, z: Tensor, scores: dict[str, dict[str, float]] | Non
         knobs.add_row(node, name, f"{number} {knob['unit']}".strip(), aside)
     if not scores:
         return [knobs]
-    sounds = Table("distance to wet", "dry", "matched", title="lower is better, but for si_sdr")
-    for name, value in scores["after"].items():
-        sounds.add_row(name, f"{scores['before'][name]:.3f}", f"{value:.3f}")
+    answers = ("dry", "estimate", "refined") if refined else ("dry", "matched")
+    sounds = Table("distance to wet", *answers, title="lower is better, but for si_sdr")
+    for name in scores["after"]:
+        sounds.add_row(name, *(f"{scores[answer][name]:.3f}" for answer in scores))
     return [knobs, sounds]
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
+from torch import Tensor, nn
 
-from difffx import inference, plots
+from difffx import inference, matching, plots
 from difffx.data import audio_io
 from difffx.runs import RunError, load_run, write_json
 
@@ -18,8 +19,15 @@ SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for asid
 
 def work(options: argparse.Namespace) -> None:
     """Writes settings.json and report.png; with a dry file also matched.wav and distances.json."""
+    if options.refine and not options.dry:
+        raise ValueError("--refine needs the sound before the effects: add --dry DRY")
+    if not options.seconds > 0:
+        raise ValueError(f"--seconds must be above 0, got {options.seconds:g}")
     wet, rate = inference.open_sound(options.wet)
     dry, cut, notes = inference.open_dry(options.dry, wet, rate) if options.dry else (None, wet, [])
+    if options.refine:
+        dry, moved = matching.line_up(dry, cut, rate)
+        notes += moved
     run = load_run(options.run, options.checkpoint)
     for note in notes:
         ASIDE.print(note)
@@ -27,11 +35,15 @@ def work(options: argparse.Namespace) -> None:
         run.task, wet, rate, progress=lambda parts: track(parts, "listening", console=ASIDE)
     )
     z, spread = windows.mean(0, keepdim=True), windows.std(0) if len(windows) > 1 else None
+    first = None
+    if options.refine:
+        first, z, spread = z, refined(run.task, dry, cut, rate, z, options.seconds), None
+        write_json(options.out / "settings_network.json", inference.settings(run.task, first))
     write_json(options.out / "settings.json", inference.settings(run.task, z))
     sounds, scores = {"wet": wet}, None
     if dry is not None:
         with ASIDE.status("matching"):
-            matched, scores = inference.match(run.task, dry, cut, rate, z)
+            matched, scores = inference.match(run.task, dry, cut, rate, z, first)
         audio_io.save(options.out / "matched.wav", matched, rate)
         write_json(options.out / "distances.json", scores)
         sounds = {"dry": dry, "wet": cut, "matched": matched}
@@ -40,10 +52,32 @@ def work(options: argparse.Namespace) -> None:
     SCREEN.print(*inference.tables(run.task, z, scores), f"written to {options.out}", sep="\n")
 
 
+def refined(task: nn.Module, dry: Tensor, wet: Tensor, rate: int, z: Tensor, seconds: float) -> Tensor:
+    """Better settings, a bar with the best mel meanwhile, and a line on how it went."""
+    columns = TextColumn("refining"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=ASIDE) as bar:
+        row = bar.add_task("listening", total=None)
+
+        def show(done: int, total: int, mel: float) -> None:
+            if bar.tasks[0].total is None:
+                bar.print(f"refining from mel {mel:.4f}; Ctrl-C keeps the best so far")
+            bar.update(row, completed=done, total=total, description=f"best mel {mel:.4f}")
+
+        found, notes = inference.refined(task, dry, wet, rate, z, seconds=seconds, progress=show)
+    for note in notes:
+        ASIDE.print(note)
+    ASIDE.print(
+        f"mel {found.before:.4f} before, {found.after:.4f} after {found.renders} renders: {found.ended}"
+    )
+    return found.z.cpu()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wet", type=Path, help="the sound to explain: any format, rate, channels; from 1 s")
     parser.add_argument("--dry", type=Path, help="the same sound before the effects")
+    parser.add_argument("--refine", action="store_true", help="polish the settings until dry sounds like wet")
+    parser.add_argument("--seconds", type=float, default=60.0, help="the longest that refining may take")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train.py made")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a file")
@@ -52,6 +86,8 @@ def main() -> None:
         work(options)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

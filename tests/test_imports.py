@@ -14,8 +14,8 @@ LAYERS = [
     {"processors"},
     {"graph"},
     {"encoders", "losses", "metrics", "data", "plots"},
-    {"tasks"},
-    {"callbacks", "inference", "runs", "evaluation", "benchmark"},
+    {"tasks", "refine", "matching"},
+    {"callbacks", "inference", "runs", "pretrained", "evaluation", "benchmark"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PEERS = {"encoders", "losses", "metrics", "data", "plots"}
