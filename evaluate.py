@@ -1,4 +1,4 @@
-"""Score a run: python evaluate.py run=runs/blind/... [data=folder data.root=...] [benchmark=blind]."""
+"""Score a run: python evaluate.py run=FOLDER | model=NAME [data=folder data.root=...] [benchmark=blind]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def benchmark(config: DictConfig, run: Run) -> Iterable[Mapping]:
     if config.benchmark != "blind":
         raise RunError(f"benchmark={config.benchmark}: there is one benchmark, blind")
     if not isinstance(run.task, BlindEstimation):
-        raise RunError(f"benchmark=blind: run={config.run} is no run of task=blind")
+        raise RunError(f"benchmark=blind: {run.folder} is no run of task=blind")
     root = config.data.get("root") if config.data is not None else None
     if root is None:
         raise RunError("benchmark=blind: on which music? add data=folder data.root=FOLDER")
@@ -27,8 +27,11 @@ def benchmark(config: DictConfig, run: Run) -> Iterable[Mapping]:
 def evaluate(config: DictConfig) -> None:
     """The tables of a run on its own test set, or on other data."""
     from difffx.evaluation import report
+    from difffx.pretrained import load_estimator
 
-    run = load_run(config.run, config.checkpoint)
+    if (config.run is None) == (config.model is None):
+        raise RunError("of what? give run=FOLDER, or model=NAME of an estimator that ships, and not both")
+    run = load_estimator(config.model) if config.run is None else load_run(config.run, config.checkpoint)
     if config.benchmark:
         report(run, benchmark(config, run), config.benchmark)
         return

@@ -50,7 +50,15 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> Run:
     """
     config = load_config(folder)
     path = find_checkpoint(folder, checkpoint)
-    weights = load_weights(path)
+    return run_from(config, load_weights(path), Path(folder), path)
+
+
+def run_from(config: Mapping | DictConfig, weights: Mapping, folder: Path, path: Path) -> Run:
+    """The run that a configuration describes, with weights that came from the file `path`.
+
+    Raises RunError where the weights belong to another model.
+    """
+    config = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     task = build(config.task)
     mine = task.state_dict()
     missing = [name for name in mine if name not in weights or weights[name].shape != mine[name].shape]
@@ -61,7 +69,7 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> Run:
             f"size, {len(surplus)} unknown, such as {[*missing, *surplus][0]}"
         )
     task.load_state_dict(weights)
-    return Run(task.eval(), config, Path(folder), path)
+    return Run(task.eval(), config, folder, path)
 
 
 def build(config: DictConfig, **more: object) -> object:
