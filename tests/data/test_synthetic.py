@@ -48,6 +48,16 @@ def test_no_two_items_of_any_split_or_epoch_are_alike():
     assert len(sounds) == 30 and alike < 0.9
 
 
+def test_a_pool_comes_again_in_every_round_the_same_for_all_to_16_bits():
+    endless, pooled = (Synthetic(16_000, seconds=0.5, pool=pool).dataset("train") for pool in (None, 3))
+    first = [pooled[i]["dry"] for i in range(3)]
+    assert all(torch.equal(pooled[i + 3]["dry"], first[i]) for i in range(3))
+    assert all((endless[i]["dry"] - first[i]).abs().max() < 1.0 / 32_767 for i in range(3))
+    assert pooled[4]["name"] == "train-4"
+    data = Synthetic(16_000, seconds=0.5, pool=3)
+    assert data.dataset("test").pool is None
+
+
 def test_validation_and_test_stay_the_same_in_every_epoch():
     data = Synthetic(44_100, seconds=0.5, val_items=6, batch_size=4)
     first, second = (torch.cat([batch["dry"] for batch in data.val_dataloader()]) for _ in range(2))
