@@ -6,6 +6,28 @@ from difffx.encoders.base import Encoder
 from difffx.encoders.cqt import TimbreEncoder
 from difffx.encoders.heads import StaticHead
 from difffx.encoders.mee import MusicalEffectsEncoder
+from difffx.encoders.posteriors import (
+    FlowHead,
+    Mixture,
+    MixtureHead,
+    Posterior,
+    PosteriorHead,
+    distinct,
+    to_normal,
+)
 from difffx.encoders.time_frequency import TimeFrequencyEncoder
 
-__all__ = ["Encoder", "MusicalEffectsEncoder", "StaticHead", "TimbreEncoder", "TimeFrequencyEncoder"]
+__all__ = [
+    "Encoder",
+    "FlowHead",
+    "Mixture",
+    "MixtureHead",
+    "MusicalEffectsEncoder",
+    "Posterior",
+    "PosteriorHead",
+    "StaticHead",
+    "TimbreEncoder",
+    "TimeFrequencyEncoder",
+    "distinct",
+    "to_normal",
+]
