@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from rich.console import Console
@@ -18,8 +18,10 @@ from difffx.params import ControlSpec
 from difffx.plots import knob_scatter, save_figure
 from difffx.runs import Run, write_json
 from difffx.tasks import Task
+from difffx.tasks.likelihood import around, dequantized, nats_per_value
 
 BASELINES = ("dry", "midpoint", "random")
+CURVE = ("best of 2", "best of 4")  # in the results, not in the tables
 UNITS = {"mel": "", "mrstft": "", "si_sdr": "dB", "third_octave_db": "dB", "envelope_db": "dB"}
 
 
@@ -55,8 +57,9 @@ def evaluate(
     Which answers there are, the task says: `estimate` and the baselines to compare it with.
     Returns {"metrics": {metric: {answer: mean}}, "knobs": {knob: {answer: mean error, "unit": unit}},
     "items": N, "per_item": {name: {metric: {answer: value}}}}, with "clips": {clip: [name]} where batches say
-    whose excerpt an item is, and "untouched", means of `sounds_left_alone`, where effects can be off; and the
-    true and the estimated settings [N, P, 1] of all, or None where they cannot be compared.
+    whose excerpt an item is, "untouched", means of `sounds_left_alone`, where effects can be off, and "nll",
+    see `likelihoods`; and the true and the estimated settings [N, P, 1] of all, or None where they cannot be
+    compared.
     """
     task.eval()
     scores: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
@@ -65,6 +68,7 @@ def evaluate(
     clips: dict[str, list[str]] = defaultdict(list)
     guesses: list[tuple[Tensor, Tensor]] = []
     untouched: list[dict[str, float]] = []
+    surprises: list[Tensor] = []
     for batch in track(list_like(batches), description="evaluating", console=Console(stderr=True)):
         batch = {
             key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
@@ -74,6 +78,8 @@ def evaluate(
             clips[clip].append(name)
         untouched += sounds_left_alone(task, batch)
         target, answers = task.answers(batch, stage)
+        nats = task.surprise(target, stage)
+        surprises += [] if nats is None else [nats.cpu()]
         for answer, found in answers.items():
             for metric, values in audio_metrics(found.audio, target.audio, task.sample_rate).items():
                 scores[metric][answer].append(values.cpu())
@@ -106,7 +112,21 @@ def evaluate(
     if clips:
         results["clips"] = dict(clips)
     pairs = tuple(torch.cat(values) for values in zip(*guesses, strict=True))
-    return results, pairs or None
+    return results | likelihoods(task.sfx.spec, pairs, surprises), pairs or None
+
+
+def likelihoods(spec: ControlSpec, pairs: Sequence[Tensor], surprises: Sequence[Tensor]) -> dict:
+    """{"nll": {"point": nats a value, "posterior": ...}}: how unlikely the true settings were.
+
+    A point is read as a density as wide as its errors on the other items. Empty where knobs differ.
+    """
+    if not pairs or len(pairs[0]) < 2:
+        return {}
+    z = dequantized(spec, pairs[0], torch.Generator().manual_seed(0))
+    found = {"point": nats_per_value(around(pairs[1], z), z).mean().item()}
+    if surprises:
+        found["posterior"] = torch.cat(list(surprises)).mean().item()
+    return {"nll": found}
 
 
 def heard_errors(spec: ControlSpec, z: Tensor, target: Estimate) -> dict[str, Tensor]:
@@ -156,7 +176,7 @@ def tables(results: Mapping) -> list[Table]:
     """The results for a terminal."""
     audio = Table(title=f"{results['items']} items; lower is better, but for si_sdr")
     audio.add_column("metric")
-    answers = list(results["metrics"]["mel"])
+    answers = [answer for answer in results["metrics"]["mel"] if answer not in CURVE]
     for answer in answers:
         audio.add_column(answer, justify="right")
     for metric, row in results["metrics"].items():
@@ -164,6 +184,7 @@ def tables(results: Mapping) -> list[Table]:
         audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
     clips = [per_clip(results)] if "clips" in results else []
     clips += [left_alone(results["untouched"])] if "untouched" in results else []
+    clips += [nats(results["nll"])] if "posterior" in results.get("nll", ()) else []
     if not results["knobs"]:
         return [audio, *clips]
     knobs = Table(title="mean error of each knob")
@@ -186,9 +207,18 @@ def left_alone(row: Mapping[str, float]) -> Table:
     return table
 
 
+def nats(row: Mapping[str, float]) -> Table:
+    """How unlikely the true settings were to the density, and to its best answer alone."""
+    table = Table(title="surprise at the true settings, nats a value; 0: nothing known, lower is better")
+    for column in row:
+        table.add_column(column, justify="right")
+    table.add_row(*(f"{value:.3f}" for value in row.values()))
+    return table
+
+
 def per_clip(results: Mapping) -> Table:
     """The mel distance of every answer, a row a clip: the mean over its items."""
-    answers = list(results["metrics"]["mel"])
+    answers = [answer for answer in results["metrics"]["mel"] if answer not in CURVE]
     table = Table(title="mel of each clip")
     table.add_column("clip")
     for answer in answers:

@@ -78,6 +78,10 @@ class Task(lightning.LightningModule):
         """Sounds that need no answer, and the answer to them; None where a task has none."""
         return None
 
+    def surprise(self, target: object, stage: str = "test") -> Tensor | None:
+        """How unlikely the truth was to this task, in nats a value, [B]; None where it gives one answer."""
+        return None
+
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], total: Tensor, batch_size: int) -> Tensor:
         """Logs every term as stage/term and what is optimized as stage/loss; returns the latter."""
         values = {f"{stage}/{name}": value.detach() for name, value in terms.items()}

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from difffx.encoders import Encoder, StaticHead
+from difffx.encoders import Encoder, Posterior, PosteriorHead, StaticHead
+from difffx.functional.spectra import normalize_rms
 from difffx.graph import ProcessorGraph, require_gradient
 from difffx.losses import Estimate, Loss
+from difffx.metrics.audio import mel_distance
 from difffx.tasks.base import Task, seeded
+from difffx.tasks.likelihood import dequantized, nats_per_value
+
+CANDIDATES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class BlindEstimation(Task):
     afx      what the gradient goes through; its predicted knobs are what the network names
     encoder  wet [B, C, T] -> embedding [B, E, F]
     head     (embed_dim, number of values) -> module, embedding -> z in 0..1
+             A `PosteriorHead` is first trained by the likelihood of the true settings, then by ear: the loss
+             of one sample less what its entropy is worth
     loss     named terms of (wet_hat, z_hat) against (wet, z)
     first    how training begins, if not with the loss; left out where sfx and afx have different knobs
     switch_weight   of the cross-entropy, in nats, of what the network says is on against what was; counts
@@ -106,20 +113,40 @@ class BlindEstimation(Task):
             return self.step_by_settings(batch, index)
         target = self.render(batch, stage, index)
         with self.timed("encoder"):
-            z_hat = self.estimate(target.audio)
+            posterior = self.posterior(target.audio)
+            if posterior is not None and stage == "train":
+                z_hat = posterior.rsample(1, self.chance("sample", stage, index))[:, 0]
+            else:
+                z_hat = self.best(posterior) if posterior is not None else self.estimate(target.audio)
         with self.timed("afx"):
             pred = Estimate(self.afx(batch["dry"], controls=self.afx.from_unit(z_hat)), z_hat)
-        return self.judge(self.loss, pred, target, stage)
+        wanted = stage != "train" or self.switches[0]
+        nll = self.surprise(target, stage, index, posterior) if wanted else None
+        return self.judge(self.loss, pred, target, stage, posterior, nll)
 
-    def judge(self, loss: Loss, pred: Estimate, target: Estimate, stage: str) -> Tensor:
-        """The loss, and how wrong the network is about what is on."""
+    def judge(
+        self,
+        loss: Loss,
+        pred: Estimate,
+        target: Estimate,
+        stage: str,
+        posterior: Posterior | None = None,
+        nll: Tensor | None = None,
+    ) -> Tensor:
+        """The loss, and how wrong the network is about what is on, and how sure of all."""
         with self.timed("loss"):
             terms = loss(pred, target)
             total = loss.total(terms)
             true, guess = self.switches
-            if true and self.switch_weight:
+            if nll is not None:
+                terms = {**terms, "nll": nll.mean()}
+                total = total + self.switch_weight * terms["nll"] if true else total
+            elif true and self.switch_weight:
                 unsure = nn.functional.binary_cross_entropy(pred.z[:, guess], target.z[:, true])
                 terms, total = {**terms, "switches": unsure}, total + self.switch_weight * unsure
+            if posterior is not None and stage == "train":
+                entropy = nats_per_value(posterior, pred.z).mean()
+                terms, total = {**terms, "entropy": entropy}, total - self.head.entropy * entropy
         return self.log_terms(stage, terms, total, len(pred.z))
 
     def step_by_settings(self, batch: Mapping, index: int) -> Tensor:
@@ -128,6 +155,9 @@ class BlindEstimation(Task):
         names = [name for name in batch["name"] for _ in range(repeats)]
         batch = {"dry": batch["dry"].repeat_interleave(repeats, 0), "name": names}
         target = self.render(batch, "train", index)
+        nll = self.surprise(target, "train", index)
+        if nll is not None:
+            return self.log_terms("train", {"nll": nll.mean()}, nll.mean(), len(nll))
         with self.timed("encoder"):
             z_hat = self.estimate(target.audio)
         return self.judge(loss, Estimate(target.audio, z_hat), target, "train")
@@ -141,8 +171,40 @@ class BlindEstimation(Task):
             return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z, heard)
 
     def estimate(self, wet: Tensor) -> Tensor:
-        """wet [B, C, T] -> z [B, P, 1]."""
-        return self.head(self.encoder(wet))
+        """wet [B, C, T] -> z [B, P, 1]; at a switch, how sure it is that the effect is on."""
+        posterior = self.posterior(wet)
+        return self.head(self.encoder(wet)) if posterior is None else self.best(posterior)
+
+    def posterior(self, wet: Tensor) -> Posterior | None:
+        """All settings that could have made wet [B, C, T]; None where the head gives one answer only."""
+        return self.head.posterior(self.encoder(wet)) if isinstance(self.head, PosteriorHead) else None
+
+    def best(self, posterior: Posterior) -> Tensor:
+        """The densest answer, z [B, P, 1], and in the place of each switch the chance that it is on."""
+        z = posterior.candidates(1)[0][:, 0]
+        if not self.switches[1]:
+            return z
+        places = torch.tensor(self.switches[1], device=z.device)
+        return z.index_copy(1, places, posterior.above_half()[:, places, None])
+
+    def surprise(
+        self, target: Estimate, stage: str = "test", index: int = 0, posterior: Posterior | None = None
+    ) -> Tensor | None:
+        """Negative log-likelihood of the true settings, in nats a value, [B]; 0: nothing is known.
+
+        None where there is one answer only, or where the true settings have other knobs.
+        """
+        if not isinstance(self.head, PosteriorHead) or not self.same_knobs or target.z is None:
+            return None
+        with self.timed("encoder"):
+            posterior = posterior or self.posterior(target.audio)
+        z = dequantized(self.sfx.spec, target.z, self.chance("halves", stage, index))
+        return nats_per_value(posterior, z)
+
+    def chance(self, what: str, stage: str, index: int) -> torch.Generator:
+        """For each step of training another one, the same after a resumed start; else always the same."""
+        step = (self.current_epoch, index, self.global_rank) if stage == "train" else ()
+        return seeded(self.seed, what, stage, *step)
 
     def apply(self, dry: Tensor, z: Tensor) -> Tensor:
         """dry [B, C, T] at estimated settings [B, P, 1].
@@ -175,6 +237,7 @@ class BlindEstimation(Task):
         )
         answers = {
             "estimate": Estimate(self.apply(dry, z_hat), z_hat if self.same_knobs else None),
+            **self.best_of(dry, target),
             "dry": Estimate(dry),
         }
         for name, z in {"midpoint": torch.full_like(guess, 0.5), "random": guess}.items():
@@ -196,6 +259,23 @@ class BlindEstimation(Task):
         z[:, self.sfx.spec.switches] = 0.0
         sound = self.sfx(batch["dry"], controls=self.sfx.from_unit(z))
         return sound, self.estimate(sound)
+
+    def best_of(self, dry: Tensor, target: Estimate) -> dict[str, Estimate]:
+        """The nearest to the target, by mel, of the 2, 4 and 8 likeliest candidates of each item."""
+        posterior = self.posterior(target.audio)
+        if posterior is None:
+            return {}
+        z = posterior.candidates(max(CANDIDATES))[0]
+        z[:, 0] = self.best(posterior)
+        sounds = torch.stack([self.apply(dry, z[:, k]) for k in range(z.shape[1])], 1)
+        goal, rows = normalize_rms(target.audio), torch.arange(len(z), device=z.device)
+        each = [mel_distance(normalize_rms(sound), goal, self.sample_rate) for sound in sounds.unbind(1)]
+        found = {}
+        for count in CANDIDATES:
+            nearest = torch.stack(each[:count], 1).argmin(1)
+            settings = z[rows, nearest] if self.same_knobs else None
+            found[f"best of {count}"] = Estimate(sounds[rows, nearest], settings)
+        return found
 
     def effect_by_effect(self, dry: Tensor, z: Tensor, z_hat: Tensor) -> dict[str, Estimate]:
         """One effect as estimated and the others as they were, each in turn: who makes the distance?"""
