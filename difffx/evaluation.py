@@ -11,6 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from difffx.audibility import audibility, audibility_table, explained, unknowable
 from difffx.callbacks import write_results
 from difffx.losses import Estimate
 from difffx.metrics import audio_metrics, knob_errors, knob_units
@@ -32,6 +33,8 @@ def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results, guesses = evaluate(run.task.to(device), batches)
+    if guesses is not None and "clips" in results:  # a benchmark: every batch brings its settings
+        results |= knowledge(run.task, batches, *guesses)
     results = {"run": str(run.folder), "checkpoint": run.checkpoint.name, "data": data, **results}
     write_json(run.folder / "evaluations" / f"{data}.json", results)
     write_json(run.folder / "evaluation.json", results)
@@ -183,6 +186,7 @@ def tables(results: Mapping) -> list[Table]:
         unit = UNITS.get(metric, "")
         audio.add_row(f"{metric} [{unit}]" if unit else metric, *(f"{row[answer]:.3f}" for answer in answers))
     clips = [per_clip(results)] if "clips" in results else []
+    clips += [audibility_table(results)] if "audible" in results else []
     clips += [left_alone(results["untouched"])] if "untouched" in results else []
     clips += [nats(results["nll"])] if "posterior" in results.get("nll", ()) else []
     if not results["knobs"]:
@@ -214,6 +218,14 @@ def nats(row: Mapping[str, float]) -> Table:
         table.add_column(column, justify="right")
     table.add_row(*(f"{value:.3f}" for value in row.values()))
     return table
+
+
+def knowledge(task: Task, batches: Iterable[Mapping], z: Tensor, z_hat: Tensor) -> dict[str, dict]:
+    """{"audible", "explained": {label: number}, "unknowable": {label: why}}: see `difffx.audibility`."""
+    rows = track(list_like(batches), description="each knob", console=Console(stderr=True))
+    heard = audibility(task.sfx, rows, task.device)
+    found = explained(task.sfx.spec, z, z_hat)
+    return {"audible": heard, "explained": found, "unknowable": unknowable(heard, found)}
 
 
 def per_clip(results: Mapping) -> Table:
