@@ -175,7 +175,8 @@ class Flow(Posterior):
 class PosteriorHead(nn.Module):
     """Contract of the heads that know several answers; called, it gives the best, z [B, P, 1] in (0, 1).
 
-    entropy  how much a wider density counts in training by ear, a nat of every value
+    entropy  what a nat of entropy is worth in training by ear, in units of the loss: settings whose loss is
+             higher by so much end up 1/e as likely, and samples cost about half of it a value
     """
 
     def __init__(self, num_values: int, entropy: float) -> None:

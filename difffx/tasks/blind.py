@@ -146,7 +146,8 @@ class BlindEstimation(Task):
                 terms, total = {**terms, "switches": unsure}, total + self.switch_weight * unsure
             if posterior is not None and stage == "train":
                 entropy = nats_per_value(posterior, pred.z).mean()
-                terms, total = {**terms, "entropy": entropy}, total - self.head.entropy * entropy
+                worth = self.head.entropy * pred.z.shape[1]
+                terms, total = {**terms, "entropy": entropy}, total - worth * entropy
         return self.log_terms(stage, terms, total, len(pred.z))
 
     def step_by_settings(self, batch: Mapping, index: int) -> Tensor:
