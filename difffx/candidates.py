@@ -68,18 +68,19 @@ def write(
     found: Sequence[Candidate],
     folder: Path,
     sample_rate: int,
-    sounds: tuple[Tensor, Tensor] | None = None,
+    dry: Tensor | None = None,
+    wet: Tensor | None = None,
 ) -> Table:
     """settings_1.json, settings_2.json, ... and candidates.json into a folder, and a table of them.
 
-    sounds   dry and wet [C, T] of one shape at the sample rate: also matched_1.wav, ... and distances to wet
+    dry, wet   [C, T] of one shape at the sample rate; with dry also matched_1.wav, ... and distances to wet
     """
     rows = {}
     for place, candidate in enumerate(found, 1):
         write_json(folder / f"settings_{place}.json", inference.settings(task, candidate.z))
         rows[str(place)] = {"share": candidate.share, "log_density": candidate.log_density}
-        if sounds is not None:
-            matched, scores = inference.match(task, *sounds, sample_rate, candidate.z)
+        if dry is not None:
+            matched, scores = inference.match(task, dry, wet, sample_rate, candidate.z)
             audio_io.save(folder / f"matched_{place}.wav", matched, sample_rate)
             rows[str(place)]["distances"] = scores["after"]
     write_json(folder / "candidates.json", rows)
@@ -90,7 +91,9 @@ def table(rows: dict[str, dict]) -> Table:
     """The rows of candidates.json for a terminal."""
     metrics = list(rows["1"].get("distances", ()))
     nearest = {m: (max if m == "si_sdr" else min)(r["distances"][m] for r in rows.values()) for m in metrics}
-    shown = Table("", "share", "log density", *metrics, title="candidates, with their distance to wet")
+    shown = Table(
+        "", "share", "log density", *metrics, title="candidates" + ", their distance to wet" * bool(metrics)
+    )
     for place, row in rows.items():
         found = [row["distances"][metric] for metric in metrics]
         marks = [

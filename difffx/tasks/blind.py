@@ -274,8 +274,7 @@ class BlindEstimation(Task):
         found = {}
         for count in CANDIDATES:
             nearest = torch.stack(each[:count], 1).argmin(1)
-            settings = z[rows, nearest] if self.same_knobs else None
-            found[f"best of {count}"] = Estimate(sounds[rows, nearest], settings)
+            found[f"best of {count}"] = Estimate(sounds[rows, nearest])
         return found
 
     def effect_by_effect(self, dry: Tensor, z: Tensor, z_hat: Tensor) -> dict[str, Estimate]:

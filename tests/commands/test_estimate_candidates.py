@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from difffx.candidates import candidates, write
+from difffx.candidates import candidates, table, write
 from difffx.encoders import Mixture, to_normal
 from difffx.graph import ProcessorGraph, switched
 from difffx.processors import Normalize, ParametricClipper
@@ -92,7 +92,7 @@ def test_files_of_all_candidates_with_and_without_a_dry_sound(tmp_path):
         "settings_1.json",
         "settings_2.json",
     }
-    write(task, found, tmp_path / "dry", RATE, (dry, wet))
+    write(task, found, tmp_path / "dry", RATE, dry, wet)
     rows = json.loads((tmp_path / "dry" / "candidates.json").read_text())
     assert list(rows) == ["1", "2"] and rows["1"]["log_density"] >= rows["2"]["log_density"]
     true = next(place for place, c in enumerate(found, 1) if c.z.mean() < 0.5)
@@ -100,6 +100,14 @@ def test_files_of_all_candidates_with_and_without_a_dry_sound(tmp_path):
     settings = json.loads((tmp_path / "dry" / f"settings_{true}.json").read_text())
     assert settings["clip"]["drive_db"] == {"value": pytest.approx(-4.0, abs=0.01), "unit": "dB"}
     assert soundfile.info(tmp_path / "dry" / "matched_1.wav").frames == wet.shape[1]
+
+
+def test_the_table_marks_the_nearest(tmp_path):
+    rows = {str(k): {"share": 0.5, "log_density": -k, "distances": {"mel": k, "si_sdr": k}} for k in (1, 2)}
+    shown = table(rows)
+    assert list(shown.columns[3].cells) == ["[bold]1.000[/bold]", "2.000"]
+    assert list(shown.columns[4].cells) == ["1.000", "[bold]2.000[/bold]"]
+    assert len(table({"1": {"share": 1.0, "log_density": 0.0}}).columns) == 3
 
 
 @pytest.fixture(scope="module")

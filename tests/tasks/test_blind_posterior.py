@@ -223,6 +223,21 @@ def test_an_evaluation_has_the_best_of_eight_and_the_likelihood_beside_a_point(h
     assert "best of 8" in columns and "best of 2" not in columns
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_at_a_switch_the_answer_is_how_sure_it_is_and_elsewhere_the_best_candidate(head):
+    task, sound = small(head, switched(chain(), 0.5)).eval(), noise(3)["dry"]
+    with torch.no_grad():
+        posterior = task.posterior(sound)
+        z, samples = task.estimate(sound), posterior.rsample(4000, torch.Generator().manual_seed(3))
+        best = posterior.candidates(1)[0][:, 0]
+    (place,) = task.afx.spec.switches
+    others = [i for i in range(len(task.afx.spec)) if i != place]
+    assert torch.equal(z[:, others], best[:, others])
+    sure = (samples[:, :, place] > 0.5).float().mean(1)
+    assert torch.allclose(z[:, place], sure, atol=0.08 if head == "flow" else 0.025)
+    assert not torch.allclose(z[:, place], best[:, place], atol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_likelihood_beats_knowing_nothing_and_then_the_ear_takes_over(head, tmp_path):
