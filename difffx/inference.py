@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from difffx.data import audio_io
 from difffx.data.audio_io import AudioError
 from difffx.graph import ProcessorGraph
-from difffx.matching import refine_sound
 from difffx.metrics import audio_metrics
 from difffx.params import ControlSpec, Preset, flatten_tree
-from difffx.refine import SECONDS, Refinement
+from difffx.refine import SECONDS, Refinement, refine_sound
 from difffx.refine import Progress as RefineProgress
 
 MINIMUM_SECONDS = 1.0

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
 from torch import Tensor, nn
 
-from difffx import inference, matching, plots
+from difffx import inference, plots
 from difffx.data import audio_io
-from difffx.runs import RunError, load_run, write_json
+from difffx.refine import line_up
+from difffx.runs import RunError, keep_memory, load_run, write_json
 
 SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for aside in (False, True))
 
@@ -26,7 +27,7 @@ def work(options: argparse.Namespace) -> None:
     wet, rate = inference.open_sound(options.wet)
     dry, cut, notes = inference.open_dry(options.dry, wet, rate) if options.dry else (None, wet, [])
     if options.refine:
-        dry, moved = matching.line_up(dry, cut, rate)
+        dry, moved = line_up(dry, cut, rate)
         notes += moved
     run = load_run(options.run, options.checkpoint)
     for note in notes:
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a file")
     options = parser.parse_args()
+    keep_memory()
     try:
         work(options)
     except (RunError, ValueError, OSError) as error:

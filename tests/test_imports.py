@@ -14,7 +14,7 @@ LAYERS = [
     {"processors"},
     {"graph"},
     {"encoders", "losses", "metrics", "data", "plots"},
-    {"tasks", "refine", "matching"},
+    {"tasks", "refine"},
     {"callbacks", "inference", "runs", "pretrained", "evaluation", "benchmark"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from difffx.functional.alignment import delayed, latency
 from difffx.graph import ProcessorGraph
-from difffx.refine import SECONDS, Progress, Refinement, refine
+from difffx.refine.judge import Progress
+from difffx.refine.search import SECONDS, Refinement, refine
 
 EXCERPT_SECONDS = 10.0
 LONG = 1.25  # times the excerpt: what is shorter is refined as a whole
