@@ -13,6 +13,7 @@ LAYERS = [
     {"params"},
     {"processors"},
     {"graph"},
+    {"dj"},
     {"encoders", "losses", "metrics", "data", "plots"},
     {"tasks", "refine"},
     {"callbacks", "inference", "runs", "pretrained", "evaluation", "benchmark"},

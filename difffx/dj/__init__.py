@@ -1,0 +1,56 @@
+"""DJ mixing: two decks of stems, the 54-number mixer, and the transitions DJs play with it.
+
+layout        the 54 numbers: order, names, ranges, usual values
+config        what is decided once
+nodes         strips and sends as processors, and the mixer as a graph of them
+mixer         the same in one go
+compat        the published formulas, for comparison
+transitions   curves by rule: cut, bass swap, echo out, ...
+"""
+
+from difffx.dj.config import MixerConfig
+from difffx.dj.layout import (
+    DECK_NAMES,
+    GLOBAL_PARAM_NAMES,
+    LABELS,
+    N_GLOBAL_PARAMS,
+    N_PARAMS_PER_TRACK,
+    N_STEM_PARAMS,
+    N_STEMS,
+    N_TOTAL_PARAMS,
+    STEM_NAMES,
+    STEM_PARAM_NAMES,
+    ParameterParser,
+    get_default_params,
+    get_param_info,
+    index_of,
+    recommended_start,
+)
+from difffx.dj.mixer import DJMixer, create_mixer
+from difffx.dj.nodes import ChannelStrip, Sends, mixer_graph
+from difffx.dj.tracks import PreparedTrack
+
+__all__ = [
+    "DECK_NAMES",
+    "GLOBAL_PARAM_NAMES",
+    "LABELS",
+    "N_GLOBAL_PARAMS",
+    "N_PARAMS_PER_TRACK",
+    "N_STEMS",
+    "N_STEM_PARAMS",
+    "N_TOTAL_PARAMS",
+    "STEM_NAMES",
+    "STEM_PARAM_NAMES",
+    "ChannelStrip",
+    "DJMixer",
+    "MixerConfig",
+    "ParameterParser",
+    "PreparedTrack",
+    "Sends",
+    "create_mixer",
+    "get_default_params",
+    "get_param_info",
+    "index_of",
+    "mixer_graph",
+    "recommended_start",
+]
