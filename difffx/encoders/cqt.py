@@ -43,7 +43,7 @@ class TimbreEncoder(Encoder):
     heights     bins of the kernels, from coarse to fine spectral envelopes
     widths      frames of the kernels, for each height
     channels    kernels of each width
-    statistics  over time: some of mean, std, max
+    statistics  over time, see `pool_time`
     norm        of the features: "layer", or "batch" as published
 
     After Pons et al., "Timbre analysis of music audio signals with convolutional neural networks", 2017.

@@ -17,7 +17,7 @@ class MusicalEffectsEncoder(Encoder):
     channels    of each block, and so how many there are
     kernels     of each block
     strides     of each block; the time axis shrinks by their product
-    statistics  over what time is left: some of mean, std, max
+    statistics  over what time is left, see `pool_time`
 
     Residual convolutions after Koo et al., "Music mixing style transfer: a contrastive learning approach to
     disentangle audio effects", ICASSP 2023. Published (Peladeau and Peeters, ICASSP 2024; 81,392,228

@@ -22,7 +22,7 @@ class TimeFrequencyEncoder(Encoder):
     time_kernel       frames of the first convolution of the time branch; its maximum over frequency goes on
     time_context      frames of the second
     frequency_kernel  bins of the first convolution of the frequency branch, whose statistics over time go on
-    statistics        of time: some of mean, std, max
+    statistics        of time, see `pool_time`
     hop               samples between frames
     envelope          channels of a branch on the level in steps of 1.5 ms, for attack and release; 0 leaves
                       it out

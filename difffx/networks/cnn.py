@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "layer")
-STATISTICS = ("mean", "std", "max")
+STATISTICS = ("mean", "std", "max", "min", "flux", "contrast")
 
 
 def kaiming(module: nn.Module) -> nn.Module:
@@ -71,14 +71,21 @@ def known_statistics(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def pool_time(x: Tensor, statistics: tuple[str, ...]) -> Tensor:
-    """What stays when time goes: the mean, the spread, the peak of each feature.
+    """What stays when time goes.
 
-    x  [B, ..., T], channels in dimension 1 -> [B, channels * len(statistics), ...]
+    x           [B, ..., T], channels in dimension 1 -> [B, channels * len(statistics), ...]
+    statistics  mean, std, max and min of each feature; flux, its mean absolute step from one frame to the
+                next; contrast, its mean absolute distance to the feature before it in the last dimension but
+                one, which is frequency in a spectrogram. An equalizer moves mean, max and min of a logarithmic
+                spectrogram alike, and leaves std, flux and (nearly) contrast, which tell what plays
     """
     pooled = {
         "mean": lambda: x.mean(-1),
         "std": lambda: (x.var(-1, correction=0) + 1e-5).sqrt(),
         "max": lambda: x.amax(-1),
+        "min": lambda: x.amin(-1),
+        "flux": lambda: x.diff(dim=-1).abs().mean(-1),
+        "contrast": lambda: F.pad(x.diff(dim=-2).abs().mean(-1), (1, 0)),
     }
     return torch.cat([pooled[name]() for name in statistics], 1)
 
