@@ -75,9 +75,9 @@ def pool_time(x: Tensor, statistics: tuple[str, ...]) -> Tensor:
 
     x           [B, ..., T], channels in dimension 1 -> [B, channels * len(statistics), ...]
     statistics  mean, std, max and min of each feature; flux, its mean absolute step from one frame to the
-                next; contrast, its mean absolute distance to the feature before it in the last dimension but
-                one, which is frequency in a spectrogram. An equalizer moves mean, max and min of a logarithmic
-                spectrogram alike, and leaves std, flux and (nearly) contrast, which tell what plays
+                next; contrast, its mean absolute distance to the feature before it in the last dimension
+                but one, which is frequency in a spectrogram. An equalizer moves mean, max and min of a
+                logarithmic spectrogram alike, and leaves std, flux and nearly contrast: they tell what plays
     """
     pooled = {
         "mean": lambda: x.mean(-1),
