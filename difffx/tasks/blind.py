@@ -181,8 +181,8 @@ class BlindEstimation(Task):
         return self.head.posterior(self.encoder(wet)) if isinstance(self.head, PosteriorHead) else None
 
     def best(self, posterior: Posterior) -> Tensor:
-        """The densest answer, z [B, P, 1], and in the place of each switch the chance that it is on."""
-        z = posterior.candidates(1)[0][:, 0]
+        """The mean answer, z [B, P, 1], and in the place of each switch the chance that it is on."""
+        z = posterior.mean()
         if not self.switches[1]:
             return z
         places = torch.tensor(self.switches[1], device=z.device)
@@ -262,12 +262,11 @@ class BlindEstimation(Task):
         return sound, self.estimate(sound)
 
     def best_of(self, dry: Tensor, target: Estimate) -> dict[str, Estimate]:
-        """The nearest to the target, by mel, of the 2, 4 and 8 likeliest candidates of each item."""
+        """The nearest to the target, by mel, of 2, 4 and 8 answers: the estimate, then the candidates."""
         posterior = self.posterior(target.audio)
         if posterior is None:
             return {}
-        z = posterior.candidates(max(CANDIDATES))[0]
-        z[:, 0] = self.best(posterior)
+        z = torch.cat([self.best(posterior)[:, None], posterior.candidates(max(CANDIDATES) - 1)[0]], 1)
         sounds = torch.stack([self.apply(dry, z[:, k]) for k in range(z.shape[1])], 1)
         goal, rows = normalize_rms(target.audio), torch.arange(len(z), device=z.device)
         each = [mel_distance(normalize_rms(sound), goal, self.sample_rate) for sound in sounds.unbind(1)]
