@@ -1,4 +1,7 @@
-"""How fast, frugal and exact are the effects, and those of others? python scripts/benchmark.py effects"""
+"""How fast, frugal and exact are the effects, and those of others? python scripts/benchmark.py effects
+
+The DJ mixer beside its published formulas: python scripts/benchmark.py mixer [--seconds 30] [--frames 64]
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,26 @@ def effects(options: argparse.Namespace) -> None:
         SCREEN.print(benchmark.summary(results))
 
 
+def mixer(options: argparse.Namespace) -> None:
+    """One task, the published formulas and ours in turn."""
+    device = torch.device("cuda" if options.gpu else "cpu")
+    about = benchmark.machine(device, (1, 2, round(options.seconds * 44_100)), options.rounds)
+    SCREEN.print("  ".join(f"{key} {value}" for key, value in about.items()))
+    runs.keep_memory()
+    found = benchmark.measure_mixer(options.seconds, options.frames, options.rounds, device)
+    SCREEN.print(benchmark.mixer_table(found))
+    if options.json:
+        runs.write_json(options.json, benchmark.mixer_json(about, found))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["effects"])
+    parser.add_argument("what", choices=["effects", "mixer"])
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="a class, or a part of a name in the table"
     )
     parser.add_argument(
-        "--rounds", type=int, default=15, help="of every rival in turn; medians of them are shown"
+        "--rounds", type=int, help="of every rival in turn, 15, or 3 of the mixer; medians are shown"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure there")
     parser.add_argument(
@@ -54,12 +69,15 @@ def main() -> None:
         "--long", action="store_true", help="one stereo item of 30 s instead of 8 x 131,072 samples"
     )
     parser.add_argument("--shape", type=int, nargs=3, metavar=("B", "C", "T"), help="any other batch")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of the mixer's task")
+    parser.add_argument("--frames", type=int, default=64, help="points of the mixer's curves")
     parser.add_argument("--gpu", action="store_true", help="on CUDA")
     options = parser.parse_args()
     try:
         if options.gpu and not torch.cuda.is_available():
             raise ValueError("--gpu: torch sees no CUDA device")
-        effects(options)
+        options.rounds = options.rounds or (15 if options.what == "effects" else 3)
+        {"effects": effects, "mixer": mixer}[options.what](options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

@@ -6,11 +6,13 @@ peers       the other libraries, imported only when asked for
 effects     one effect from its settings to its figures
 measure     rounds over all rivals of one effect, in one process
 report      the table on the terminal and the JSON
+mixer       the DJ's mixer beside its published formulas
 """
 
 from difffx.benchmark.cases import Case, cases, processor_of
 from difffx.benchmark.effects import measure_case
 from difffx.benchmark.measure import Figures, Rival, compare
+from difffx.benchmark.mixer import measure_mixer, mixer_json, mixer_table
 from difffx.benchmark.peers import rivals
 from difffx.benchmark.report import as_json, machine, summary, table
 
@@ -23,6 +25,9 @@ __all__ = [
     "compare",
     "machine",
     "measure_case",
+    "measure_mixer",
+    "mixer_json",
+    "mixer_table",
     "processor_of",
     "rivals",
     "summary",

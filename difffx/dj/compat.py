@@ -1,9 +1,9 @@
 """The DJ's mixer as its first publication has it, formula by formula, to be compared with.
 
-Three round trips through an STFT for each stem, cutoffs interpolated in Hz, a reverb whose level is taken from
-the whole batch, echoes that are cut off after four, two clippers in a row. Neutral settings change the sound,
-items of a batch hear each other, and 25 of the 54 numbers have no gradient at the default settings: use it for
-comparison only. The published reverb is made of unseeded noise; here it has a seed.
+Three round trips through an STFT for each stem, cutoffs interpolated in Hz, a reverb whose level is taken
+from the whole batch, echoes that are cut off after four, two clippers in a row. Neutral settings change the
+sound, items of a batch hear each other, and 25 of the 54 numbers have no gradient at the default settings:
+use it for comparison only. The published reverb is made of unseeded noise; here it has a seed.
 """
 
 from __future__ import annotations

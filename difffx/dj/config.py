@@ -13,8 +13,8 @@ class MixerConfig:
     """Rates, filters, effects and output of a mixer.
 
     sample_rate                 Hz
-    n_fft, hop_length           of the short spectra in which strips work; None: 2048 and 512 at 44.1 and 48 kHz,
-                                as many milliseconds, in powers of two, elsewhere
+    n_fft, hop_length           of the short spectra in which strips work; None: 2048 and 512 at 44.1 and 48
+                                kHz, as many milliseconds, in powers of two, elsewhere
     reverb_decay_time           seconds until the reverberation is 60 dB down, below 1 kHz
     reverb_damping              0: so for all pitches; 1: at 16 kHz it is down in a tenth of the time
     reverb_pre_delay_ms         from a sound to its reverberation
@@ -84,7 +84,7 @@ class MixerConfig:
         self.echo_ms(self.tempo_bpm)
 
     def echo_ms(self, tempo_bpm: float | None = None) -> float:
-        """From a sound to its echo, at this tempo or the mixer's own. Raises ValueError where it is too long."""
+        """From a sound to its echo, at this tempo or the mixer's own. Raises ValueError if it is too long."""
         tempo_bpm = self.tempo_bpm if tempo_bpm is None else tempo_bpm
         if tempo_bpm is not None and not 0.0 < tempo_bpm < math.inf:
             raise ValueError(f"tempo_bpm must be above 0, got {tempo_bpm!r}")

@@ -1,7 +1,7 @@
 """The 54 numbers of a DJ's mixer: their order, names, ranges and usual values.
 
-Deck A's 27 come first, then deck B's. Of each deck four strips of six, drums, bass, vocals and other, then the
-three sends.
+Deck A's 27 come first, then deck B's. Of each deck four strips of six, drums, bass, vocals and other, then
+the three sends.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def checked(params: Tensor) -> Tensor:
 
 
 class ParameterParser:
-    """The 54 numbers by name, and back: {"stems": {stem: {name: [B, F]}}, "global": {name: [B, F]}} a deck."""
+    """The 54 numbers by name and back: {"stems": {stem: {name: [B, F]}}, "global": {name: [B, F]}} a deck."""
 
     def parse(self, params: Tensor) -> tuple[dict, dict]:
         """[B, F, 54] or [F, 54] -> deck A, deck B."""
@@ -145,7 +145,7 @@ def _curves(values: list[float], n_frames: int, batch: int, device: torch.device
 
 
 class _Held(torch.autograd.Function):
-    """Clamped; a gradient that a step of descent would follow outwards is dropped where the end is reached."""
+    """Clamped; a gradient that a step of descent would follow outwards is dropped at the end."""
 
     @staticmethod
     def forward(ctx, x: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -77,13 +77,13 @@ class DJMixer(nn.Module):
     ) -> tuple[Tensor, dict | None]:
         """The mix of two tracks.
 
-        track_a, track_b   stems by name, drums, bass, vocals, other, some may be missing; [B, T] or [B, C, T],
-                           mono or stereo, all equally long; or what `prepare` made of them
+        track_a, track_b   stems by name, drums, bass, vocals, other, some may be missing; [B, T] or
+                           [B, C, T], mono or stereo, all equally long; or what `prepare` made of them
         params             [B, F, 54] or [F, 54], see `layout`; F points from the first sample to the last, in
                            straight lines; one item of tracks or settings serves all of the other
         tempo_bpm          of the echo, for all items or one for each; None: that of the mixer
-        returns            [B, 2, T], and None; or with intermediates {"track_a": {"stems", "summed", "final"},
-                           "track_b": ..., "params_a": ..., "params_b": ...}
+        returns            [B, 2, T], and None; or with intermediates {"track_a": {"stems", "summed",
+                           "final"}, "track_b": ..., "params_a": ..., "params_b": ...}
 
         Raises ValueError in one line naming the stem or the number that is wrong.
         """

@@ -67,7 +67,7 @@ def _checked(name: str, x: Tensor) -> Tensor:
 
 
 def shared_batch(samples: Mapping[str, int], batches: Mapping[str, int]) -> int:
-    """The number of items of all together, each having as many or one. Raises ValueError where they differ."""
+    """The number of items of all together, each having as many or one. Raises ValueError if they differ."""
     names = list(samples)
     for name in names[1:]:
         if samples[name] != samples[names[0]]:

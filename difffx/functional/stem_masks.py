@@ -1,4 +1,4 @@
-"""The strips of a DJ's mixer as one mask over short spectra: fader, isolator, low-pass and high-pass at once."""
+"""A strip of a DJ's mixer as one mask over short spectra: fader, isolator, low-pass and high-pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from difffx.functional.short_time import spans
 
 OPEN = 0.02
-"""The last part of a filter's way, in which it leaves the sound altogether: a fifth of an octave of a thousand."""
+"""The end of a filter's way, over which it leaves the sound altogether: a fifth of an octave."""
 
 COEFFICIENTS = 7
 """Of each strip and frame: levels of the three bands, place and depth of the low-pass, of the high-pass."""
@@ -118,7 +118,7 @@ class _MixedStems(torch.autograd.Function):
                     masks = _masks(strip[:, a:b], bands, slope)
                     row = min(item, stem.shape[0] - 1)
                     if by_knobs is not None:
-                        by_mask = (felt * stem[row, :, :, a:b]).sum((0, 1))
+                        by_mask = _summed_product(felt, stem[row, :, :, a:b])
                         by_knobs[item, s, :, a:b] = _by_coefficients(by_mask, masks, strip[:, a:b], bands)
                     if by_stems[s] is not None:
                         back = felt * (masks[0] * masks[1] * masks[3])
@@ -137,6 +137,15 @@ def _masks(strip: Tensor, bands: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
     return levels, low, low_share, high, high_share
 
 
+def _summed_product(x: Tensor, y: Tensor) -> Tensor:
+    """x [C, 2, m, N] times y [C or 1, 2, m, N], added over the planes: [m, N]."""
+    pairs = list(zip(x.flatten(0, 1), y.expand_as(x).flatten(0, 1), strict=True))
+    total = pairs[0][0] * pairs[0][1]
+    for first, second in pairs[1:]:
+        total.addcmul_(first, second)
+    return total
+
+
 def _by_coefficients(by_mask: Tensor, masks: tuple[Tensor, ...], strip: Tensor, bands: Tensor) -> Tensor:
     """The gradient to a mask [m, N] -> to the coefficients that made it, [7, m]."""
     levels, low, low_share, high, high_share = masks
@@ -144,8 +153,8 @@ def _by_coefficients(by_mask: Tensor, masks: tuple[Tensor, ...], strip: Tensor, 
     felt = by_mask * levels
     rows = [*by_levels]
     for other, share, depth in ((high, low_share, strip[4]), (low, high_share, strip[6])):
-        by_share = felt * other
-        first = torch.linalg.vecdot(by_share, share)
-        second = torch.linalg.vecdot(by_share.mul_(share), share)
+        by_share = (felt * other).mul_(share)
+        first = by_share.sum(-1)
+        second = (by_share.unsqueeze(1) @ share.unsqueeze(2)).flatten()
         rows += [depth * (second - first), -first]
     return torch.stack(rows)
