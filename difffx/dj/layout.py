@@ -53,16 +53,17 @@ def _entries() -> Iterator[tuple[str, Param]]:
         yield from ((f"{deck}_sends.{param.name}", param) for param in GLOBAL_PARAMS)
 
 
-_ENTRIES = dict(_entries())
-LABELS = tuple(_ENTRIES)
+ENTRIES = dict(_entries())
+"""Label -> Param of each number, in order: what a head that speaks 0..1 needs to know."""
+LABELS = tuple(ENTRIES)
 """One name a number, 54 of them: a_drums.gain ... b_sends.delay_feedback; those of the graph's spec too."""
-RANGES = tuple((param.low, param.high) for param in _ENTRIES.values())
+RANGES = tuple((param.low, param.high) for param in ENTRIES.values())
 
 
 def get_default_params(n_frames: int, batch: int = 1, device: torch.device | str | None = None) -> Tensor:
     """Deck A as it is, deck B's faders down, no effects: [batch, n_frames, 54]."""
     values = [
-        0.0 if label[0] == "b" and label.endswith(".gain") else _ENTRIES[label].default for label in LABELS
+        0.0 if label[0] == "b" and label.endswith(".gain") else ENTRIES[label].default for label in LABELS
     ]
     return _curves(values, n_frames, batch, device)
 

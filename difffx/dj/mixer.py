@@ -11,6 +11,7 @@ from difffx.dj.compat import PublishedMixer
 from difffx.dj.config import MixerConfig
 from difffx.dj.layout import (
     DECK_NAMES,
+    ENTRIES,
     LABELS,
     N_PARAMS_PER_TRACK,
     N_STEM_PARAMS,
@@ -24,6 +25,7 @@ from difffx.dj.tracks import PreparedTrack, Track, checked_track, shared_batch
 from difffx.params import Controls, ControlSpec
 
 Tempo = float | Sequence[float] | Tensor
+CheckedTrack = dict[str, Tensor] | PreparedTrack
 
 
 class DJMixer(nn.Module):
@@ -50,7 +52,7 @@ class DJMixer(nn.Module):
     @property
     def spec(self) -> ControlSpec:
         """The 54 knobs by name, for heads that speak 0..1."""
-        return mixer_graph(config=self.config).spec if self.graph is None else self.graph.spec
+        return ControlSpec(ENTRIES)
 
     def controls(self, params: Tensor) -> Controls:
         """params [B, F, 54] or [F, 54] -> what `graph` takes."""
@@ -63,9 +65,11 @@ class DJMixer(nn.Module):
 
     def prepare(self, track: Track, name: str = "track") -> PreparedTrack:
         """Stems transformed once, for many renders: a call takes it in place of the stems."""
-        self._fused()
-        spectra = {stem: self._strip.spectrum(x) for stem, x in checked_track(name, track).items()}
-        return PreparedTrack(spectra, next(iter(track.values())).shape[-1], self._frames)
+        if self.graph is None:
+            raise ValueError(
+                "a mixer with compat=True transforms its stems anew each time: nothing to prepare"
+            )
+        return self._prepared(checked_track(name, track))
 
     def forward(
         self,
@@ -88,21 +92,23 @@ class DJMixer(nn.Module):
         Raises ValueError in one line naming the stem or the number that is wrong.
         """
         params = checked(params)
+        decks = [self._checked("track_a", track_a), self._checked("track_b", track_b)]
+        sizes = [_size(deck) for deck in decks]
+        samples, batches = ({f"track_{d}": s[k] for d, s in zip("ab", sizes, strict=True)} for k in (0, 1))
+        batch = shared_batch(samples, {**batches, "params": params.shape[0]})
+        params = params.to(_any(decks[0])).expand(batch, -1, -1)
         if self.published is not None:
-            tracks = [checked_track(name, t) for name, t in (("track_a", track_a), ("track_b", track_b))]
-            self._agree(params, *(self._size(track) for track in tracks))
-            return self.published(*tracks, params, return_intermediates)
-        decks = [self._prepared("track_a", track_a), self._prepared("track_b", track_b)]
-        batch = self._agree(params, *((deck.samples, deck.batch) for deck in decks))
-        params = params.to(next(iter(decks[0].spectra.values()))).expand(batch, -1, -1)
+            return self.published(*decks, params, return_intermediates)
         delays = self._delays(tempo_bpm, batch)
         if return_intermediates:
-            return self._with_intermediates(decks, params, delays)
+            return self._with_intermediates([self._prepared(deck) for deck in decks], params, delays)
         return self._limited(self._mix(decks, params, delays)), None
 
-    def _mix(self, decks: Sequence[PreparedTrack], params: Tensor, delays: int | list[int]) -> Tensor:
+    def _mix(self, decks: Sequence[CheckedTrack], params: Tensor, delays: int | list[int]) -> Tensor:
+        """Deck after deck, so that without a gradient the spectra of one alone are held."""
         mix, into_hall = None, None
-        for number, deck in enumerate(decks):
+        for number, track in enumerate(decks):
+            deck = self._prepared(track)
             bus = self._bus(deck, self._curves(params, number, deck))
             reverb_send, delay_send, feedback = self._send_curves(params, number)
             sent = self._sends.sent(bus, reverb_send)
@@ -146,24 +152,21 @@ class DJMixer(nn.Module):
         start = number * N_PARAMS_PER_TRACK + N_STEMS * N_STEM_PARAMS
         return params[..., start : (number + 1) * N_PARAMS_PER_TRACK].mT.split(1, 1)
 
-    def _prepared(self, name: str, track: Track | PreparedTrack) -> PreparedTrack:
+    def _checked(self, name: str, track: Track | PreparedTrack) -> CheckedTrack:
         if not isinstance(track, PreparedTrack):
-            return self.prepare(track, name)
-        if track.frames != self._frames:
+            return checked_track(name, track)
+        if self.graph is None or track.frames != self._frames:
             raise ValueError(
                 f"{name} was prepared by a mixer with sample_rate, n_fft, hop_length {track.frames}, "
-                f"this one has {self._frames}"
+                f"this one has {self._frames}{' and compat=True' if self.config.compat else ''}"
             )
         return track
 
-    def _agree(self, params: Tensor, a: tuple[int, int], b: tuple[int, int]) -> int:
-        batches = {"track_a": a[1], "track_b": b[1], "params": params.shape[0]}
-        return shared_batch({"track_a": a[0], "track_b": b[0]}, batches)
-
-    @staticmethod
-    def _size(track: dict[str, Tensor]) -> tuple[int, int]:
-        first = next(iter(track.values()))
-        return first.shape[-1], first.shape[0]
+    def _prepared(self, track: CheckedTrack) -> PreparedTrack:
+        if isinstance(track, PreparedTrack):
+            return track
+        spectra = {stem: self._strip.spectrum(x) for stem, x in track.items()}
+        return PreparedTrack(spectra, _any(track).shape[-1], self._frames)
 
     def _delays(self, tempo_bpm: Tempo | None, batch: int) -> int | list[int]:
         if tempo_bpm is None or isinstance(tempo_bpm, int | float):
@@ -179,12 +182,6 @@ class DJMixer(nn.Module):
             return mix
         return self.graph.processors["limiter"](mix, ceiling_db=self.config.limiter_ceiling_db)
 
-    def _fused(self) -> None:
-        if self.graph is None:
-            raise ValueError(
-                "a mixer with compat=True transforms its stems again each time: nothing to prepare"
-            )
-
     @property
     def _strip(self) -> ChannelStrip:
         return self.graph.processors["a_drums"]
@@ -196,6 +193,17 @@ class DJMixer(nn.Module):
     @property
     def _frames(self) -> tuple[int, int, int]:
         return self.config.sample_rate, self.config.n_fft, self.config.hop_length
+
+
+def _any(track: CheckedTrack) -> Tensor:
+    """One of its tensors, of which it has at least one."""
+    return next(iter((track.spectra if isinstance(track, PreparedTrack) else track).values()))
+
+
+def _size(track: CheckedTrack) -> tuple[int, int]:
+    """Samples, items."""
+    samples = track.samples if isinstance(track, PreparedTrack) else _any(track).shape[-1]
+    return samples, _any(track).shape[0]
 
 
 def create_mixer(

@@ -157,6 +157,8 @@ def mixer_graph(
         if name not in MixerConfig.names():
             raise ValueError(f"mixer_graph: no option {unknown(name, MixerConfig.names())}")
     config = replace(config, **options) if config else MixerConfig(sample_rate, **options)
+    if config.compat:
+        raise ValueError("mixer_graph: the published formulas, compat=True, are no graph; use create_mixer")
     rate = config.sample_rate
     nodes, wires = {}, {}
     for deck in decks:

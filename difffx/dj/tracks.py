@@ -27,10 +27,6 @@ class PreparedTrack:
     samples: int
     frames: tuple[int, int, int]
 
-    @property
-    def batch(self) -> int:
-        return next(iter(self.spectra.values())).shape[0]
-
 
 def checked_track(name: str, track: Track) -> dict[str, Tensor]:
     """Stems in the order of the layout, each [B, C, T], C 1 or 2. Raises ValueError naming what is wrong."""
