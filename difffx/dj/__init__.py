@@ -5,10 +5,12 @@ config        what is decided once
 nodes         strips and sends as processors, and the mixer as a graph of them
 mixer         the same in one go
 compat        the published formulas, for comparison
+crossfader    the horizontal fader
 transitions   curves by rule: cut, bass swap, echo out, ...
 """
 
 from difffx.dj.config import MixerConfig
+from difffx.dj.crossfader import FADES, SimpleCrossfader
 from difffx.dj.layout import (
     DECK_NAMES,
     GLOBAL_PARAM_NAMES,
@@ -29,9 +31,11 @@ from difffx.dj.layout import (
 from difffx.dj.mixer import DJMixer, create_mixer
 from difffx.dj.nodes import ChannelStrip, Sends, mixer_graph
 from difffx.dj.tracks import PreparedTrack
+from difffx.dj.transitions import TRANSITIONS, bar_positions, transition
 
 __all__ = [
     "DECK_NAMES",
+    "FADES",
     "GLOBAL_PARAM_NAMES",
     "LABELS",
     "N_GLOBAL_PARAMS",
@@ -41,16 +45,20 @@ __all__ = [
     "N_TOTAL_PARAMS",
     "STEM_NAMES",
     "STEM_PARAM_NAMES",
+    "TRANSITIONS",
     "ChannelStrip",
     "DJMixer",
     "MixerConfig",
     "ParameterParser",
     "PreparedTrack",
     "Sends",
+    "SimpleCrossfader",
+    "bar_positions",
     "create_mixer",
     "get_default_params",
     "get_param_info",
     "index_of",
     "mixer_graph",
     "recommended_start",
+    "transition",
 ]

@@ -66,9 +66,7 @@ class DJMixer(nn.Module):
     def prepare(self, track: Track, name: str = "track") -> PreparedTrack:
         """Stems transformed once, for many renders: a call takes it in place of the stems."""
         if self.graph is None:
-            raise ValueError(
-                "a mixer with compat=True transforms its stems anew each time: nothing to prepare"
-            )
+            raise ValueError("with compat=True stems are transformed anew each time: nothing to prepare")
         return self._prepared(checked_track(name, track))
 
     def forward(
