@@ -56,20 +56,11 @@ class Stepped(Processor):
 
 def test_settings_of_a_chain_are_found_again_from_the_middle_of_all_knobs():
     graph, dry = chain(), music()
-    z = graph.spec.from_preset(
-        {
-            "peq": {
-                "low_shelf_hz": 120.0, "low_shelf_gain_db": 8.0, "low_shelf_q": 0.7,
-                "peak_1_hz": 900.0, "peak_1_gain_db": -9.0, "peak_1_q": 1.2,
-                "high_shelf_hz": 5_200.0, "high_shelf_gain_db": 10.0, "high_shelf_q": 0.6,
-            },
-            "comp": {"threshold_db": -27.0, "ratio": 5.0, "attack_ms": 8.0, "release_ms": 90.0},
-        }
-    )  # fmt: skip
+    z = drawn(graph, 2)
     found = refine(graph, dry, processed(graph, dry, z), torch.full_like(z, 0.5), renders=1_500)
-    assert found.before > 0.3 and found.after < 0.01 and found.ended == "near"
-    heard = [i for i, label in enumerate(graph.spec.labels) if label.endswith(("_db", "ms", "ratio"))]
-    assert (found.z - z)[0, heard].abs().max() < 0.1
+    assert found.before > 0.2 and found.after < 0.001 and found.ended == "near"
+    reachable = [label != "peq.high_shelf_hz" for label in graph.spec.labels]  # there it is above Nyquist
+    assert (found.z - z)[0, reachable].abs().max() < 0.02
 
 
 def test_a_graph_without_gradient_is_refined_too():
