@@ -92,7 +92,7 @@ def test_sounds_of_another_rate_are_compared_at_the_rate_of_the_run():
     task, dry = Guess(), noise(2)
     wet = inference.render(task, dry, 11_025, Z)
     far, near = (inference.refined(task, dry, wet, 11_025, z, seconds=0)[0] for z in (MIDDLE, Z))
-    assert near.before < 0.3 * far.before and far.ended == "seconds"
+    assert near.before < 0.5 * far.before and far.ended == "seconds"
 
 
 def test_what_cannot_be_heard_is_refused():
