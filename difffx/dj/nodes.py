@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -122,11 +123,17 @@ class Sends(Processor):
         return send_echo(self.sent(x, send), delay, kept)
 
 
+@functools.lru_cache(maxsize=8)
 def hall(config: MixerConfig) -> Tensor:
     """The mixer's impulse response, [1, 2, N]: 10 bands of noise, each fading 60 dB in its own time.
 
     A steady sound and its reverberation are equally loud. It ends 72 dB down.
     """
+    with torch.inference_mode(False):  # else the buffer could not be saved for a gradient later
+        return _hall(config)
+
+
+def _hall(config: MixerConfig) -> Tensor:
     centers = torch.tensor(reverb.band_centers_hz(REVERB_BANDS, config.sample_rate))
     treble = (torch.log2(centers / 1000.0) / 4.0).clamp(0.0, 1.0)  # 0 up to 1 kHz, 1 at 16 kHz
     decay_s = config.reverb_decay_time * (1.0 - 0.9 * config.reverb_damping * treble)

@@ -36,7 +36,8 @@ def to_spectrum(x: Tensor, n_fft: int, hop: int) -> Tensor:
         raise ValueError(
             f"frames of {n_fft} samples, {hop} apart: expected an even number, at most half of it apart"
         )
-    return _ToSpectrum.apply(x.reshape(-1, x.shape[-1]), n_fft, hop).unflatten(0, x.shape[:-1])
+    planes = _ToSpectrum.apply(x.reshape(-1, x.shape[-1]), n_fft, hop)
+    return planes.view(*x.shape[:-1], *planes.shape[1:])
 
 
 def from_spectrum(planes: Tensor, samples: int, n_fft: int, hop: int) -> Tensor:
@@ -45,7 +46,7 @@ def from_spectrum(planes: Tensor, samples: int, n_fft: int, hop: int) -> Tensor:
     What `to_spectrum` made comes back within the rounding of the transforms, 130 dB below it in float32.
     """
     rows = planes.reshape(-1, *planes.shape[-3:])
-    return _FromSpectrum.apply(rows, samples, n_fft, hop).unflatten(0, planes.shape[:-3])
+    return _FromSpectrum.apply(rows, samples, n_fft, hop).view(*planes.shape[:-3], samples)
 
 
 def spans(count: int, device: torch.device) -> list[tuple[int, int]]:
