@@ -12,13 +12,14 @@ mixer       the DJ's mixer beside its published formulas
 from difffx.benchmark.cases import Case, cases, processor_of
 from difffx.benchmark.effects import measure_case
 from difffx.benchmark.measure import Figures, Rival, compare
-from difffx.benchmark.mixer import measure_mixer, mixer_json, mixer_table
+from difffx.benchmark.mixer import MixerFigures, measure_mixer, mixer_json, mixer_table
 from difffx.benchmark.peers import rivals
 from difffx.benchmark.report import as_json, machine, summary, table
 
 __all__ = [
     "Case",
     "Figures",
+    "MixerFigures",
     "Rival",
     "as_json",
     "cases",
