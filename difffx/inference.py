@@ -15,8 +15,7 @@ from difffx.data.audio_io import AudioError
 from difffx.graph import ProcessorGraph
 from difffx.metrics import audio_metrics
 from difffx.params import ControlSpec, Preset, flatten_tree
-from difffx.refine import SECONDS, Refinement, refine_sound
-from difffx.refine import Progress as RefineProgress
+from difffx.refine import Refinement, refine_sound
 
 MINIMUM_SECONDS = 1.0
 WINDOW_SECONDS = 10.0
@@ -130,19 +129,18 @@ def refined(
     wet: Tensor,
     sample_rate: int,
     z: Tensor,
-    *,
-    seconds: float = SECONDS,
-    progress: RefineProgress | None = None,
+    **limits: object,
 ) -> tuple[Refinement, list[str]]:
     """Settings z [1, P, 1] polished through the effects until dry sounds like wet, see `refine_sound`.
 
     dry, wet  [C, T] of one shape, any rate and length, in line
+    limits    renders, seconds, seed, progress as there
     """
     graph = task.sfx if task.same_knobs else task.afx
     device = next(task.parameters()).device
     sounds = (resample(checked(sound, sample_rate), sample_rate, task.sample_rate) for sound in (dry, wet))
     dry, wet = (sound[None].to(device) for sound in sounds)
-    return refine_sound(graph, dry, wet, z.to(device), seconds=seconds, progress=progress)
+    return refine_sound(graph, dry, wet, z.to(device), **limits)
 
 
 def distances(

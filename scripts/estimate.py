@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from difffx import inference, plots
 from difffx.data import audio_io
-from difffx.refine import line_up
+from difffx.refine import RENDERS, SECONDS, line_up
 from difffx.runs import RunError, keep_memory, load_run, write_json
 
 SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for aside in (False, True))
@@ -22,8 +22,9 @@ def work(options: argparse.Namespace) -> None:
     """Writes settings.json and report.png; with a dry file also matched.wav and distances.json."""
     if options.refine and not options.dry:
         raise ValueError("--refine needs the sound before the effects: add --dry DRY")
-    if not options.seconds > 0:
-        raise ValueError(f"--seconds must be above 0, got {options.seconds:g}")
+    for name in ("seconds", "renders"):
+        if not getattr(options, name) > 0:
+            raise ValueError(f"--{name} must be above 0, got {getattr(options, name):g}")
     wet, rate = inference.open_sound(options.wet)
     dry, cut, notes = inference.open_dry(options.dry, wet, rate) if options.dry else (None, wet, [])
     if options.refine:
@@ -38,7 +39,7 @@ def work(options: argparse.Namespace) -> None:
     z, spread = windows.mean(0, keepdim=True), windows.std(0) if len(windows) > 1 else None
     first = None
     if options.refine:
-        first, z, spread = z, refined(run.task, dry, cut, rate, z, options.seconds), None
+        first, z, spread = z, refined(run.task, dry, cut, rate, z, options), None
         write_json(options.out / "settings_network.json", inference.settings(run.task, first))
     write_json(options.out / "settings.json", inference.settings(run.task, z))
     sounds, scores = {"wet": wet}, None
@@ -53,7 +54,9 @@ def work(options: argparse.Namespace) -> None:
     SCREEN.print(*inference.tables(run.task, z, scores), f"written to {options.out}", sep="\n")
 
 
-def refined(task: nn.Module, dry: Tensor, wet: Tensor, rate: int, z: Tensor, seconds: float) -> Tensor:
+def refined(
+    task: nn.Module, dry: Tensor, wet: Tensor, rate: int, z: Tensor, options: argparse.Namespace
+) -> Tensor:
     """Better settings, a bar with the best mel meanwhile, and a line on how it went."""
     columns = TextColumn("refining"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=ASIDE) as bar:
@@ -64,7 +67,8 @@ def refined(task: nn.Module, dry: Tensor, wet: Tensor, rate: int, z: Tensor, sec
                 bar.print(f"refining from mel {mel:.4f}; Ctrl-C keeps the best so far")
             bar.update(row, completed=done, total=total, description=f"best mel {mel:.4f}")
 
-        found, notes = inference.refined(task, dry, wet, rate, z, seconds=seconds, progress=show)
+        limits = {"seconds": options.seconds, "renders": options.renders, "progress": show}
+        found, notes = inference.refined(task, dry, wet, rate, z, **limits)
     for note in notes:
         ASIDE.print(note)
     ASIDE.print(
@@ -78,7 +82,8 @@ def main() -> None:
     parser.add_argument("wet", type=Path, help="the sound to explain: any format, rate, channels; from 1 s")
     parser.add_argument("--dry", type=Path, help="the same sound before the effects")
     parser.add_argument("--refine", action="store_true", help="polish the settings until dry sounds like wet")
-    parser.add_argument("--seconds", type=float, default=60.0, help="the longest that refining may take")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the longest that refining may take")
+    parser.add_argument("--renders", type=int, default=RENDERS, help="how many tries refining may take")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train.py made")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a file")

@@ -10,7 +10,7 @@ from torch import Tensor
 from difffx.functional.alignment import delayed, latency
 from difffx.graph import ProcessorGraph
 from difffx.refine.judge import Progress
-from difffx.refine.search import SECONDS, Refinement, refine
+from difffx.refine.search import RENDERS, SECONDS, Refinement, refine
 
 EXCERPT_SECONDS = 10.0
 LONG = 1.25  # times the excerpt: what is shorter is refined as a whole
@@ -45,6 +45,7 @@ def refine_sound(
     wet: Tensor,
     start: Tensor,
     *,
+    renders: int = RENDERS,
     seconds: float = SECONDS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -54,24 +55,15 @@ def refine_sound(
     Of a long sound the loudest ten seconds are searched, and a few moves on the whole follow, since effects
     that bring their input to one peak hear another peak there. before and after are distances on the whole.
     """
-    rate = graph.sample_rate
+    rate, limits = graph.sample_rate, {"renders": renders, "seed": seed, "progress": progress}
     if wet.shape[-1] <= LONG * EXCERPT_SECONDS * rate:
-        return refine(graph, dry, wet, start, seconds=seconds, seed=seed, progress=progress), []
+        return refine(graph, dry, wet, start, seconds=seconds, **limits), []
     span = loudest(wet[0], rate)
-    part = refine(
-        graph, dry[..., span], wet[..., span], start, seconds=0.7 * seconds, seed=seed, progress=progress
-    )
+    part = refine(graph, dry[..., span], wet[..., span], start, seconds=0.7 * seconds, **limits)
     moves = 0 if part.ended == "interrupted" else ON_THE_WHOLE
-    whole = refine(
-        graph,
-        dry,
-        wet,
-        torch.cat([start, part.z]),
-        renders=len(start) + 1 + moves * (len(graph.spec) + 5),
-        seconds=0.3 * seconds,
-        restarts=False,
-        progress=progress,
-    )
+    limits["renders"] = len(start) + 1 + moves * (len(graph.spec) + 5)
+    starts = torch.cat([start, part.z])
+    whole = refine(graph, dry, wet, starts, seconds=0.3 * seconds, restarts=False, **limits)
     ended = part.ended if part.ended == "interrupted" else whole.ended
     note = f"refined on {span.start / rate:.0f} to {span.stop / rate:.0f} s, the loudest, then on the whole"
     return replace(whole, renders=part.renders + whole.renders, ended=ended), [note]

@@ -31,7 +31,7 @@ def test_refining_comes_nearer_and_keeps_the_estimate_beside_it(run, run_folder,
     wet, dry = pair
     out = tmp_path / "out"
     options = ["scripts/estimate.py", wet, "--dry", dry, "--run", run_folder, "--out", out]
-    result = run(*options, "--refine", "--seconds", "6")
+    result = run(*options, "--refine", "--renders", "300")
     assert result.returncode == 0, result.stderr
     assert f"wet is {LATE} samples (10.0 ms) late" in result.stderr and "best mel" in result.stderr
     assert "refined settings" in result.stdout and "estimate" in result.stdout
@@ -67,7 +67,8 @@ def test_refining_without_the_dry_sound_gets_one_line(error_of, run_folder, pair
     assert not (tmp_path / "out").exists()
 
 
-def test_no_time_at_all_is_refused(error_of, run_folder, pair, tmp_path):
+@pytest.mark.parametrize("limit", ["seconds", "renders"])
+def test_a_budget_of_nothing_is_refused(error_of, run_folder, pair, tmp_path, limit):
     wet, dry = pair
-    options = ["--dry", dry, "--run", run_folder, "--out", tmp_path / "out", "--refine", "--seconds", "0"]
-    assert "--seconds" in error_of("scripts/estimate.py", wet, *options)
+    options = ["--dry", dry, "--run", run_folder, "--out", tmp_path / "out", "--refine", f"--{limit}", "0"]
+    assert f"--{limit} must be above 0, got 0" in error_of("scripts/estimate.py", wet, *options)
