@@ -192,6 +192,18 @@ class ControlSpec:
         places = torch.tensor(self.switches, device=z.device)
         return z.index_copy(1, places, (z[:, places] >= 0.5).to(z.dtype))
 
+    def evened(self, z: Tensor) -> Tensor:
+        """z [B, P, F] whose switches hold chances to be on -> those chances had on and off been as frequent.
+
+        What a sound says for itself, whatever the share of the data in which an effect was on (Bayes).
+        """
+        for path, param in self.entries.items():
+            if param.chance is not None and 0.0 < param.chance < 1.0:
+                place = self.slices[path]
+                on, off = z[:, place] * (1.0 - param.chance), (1.0 - z[:, place]) * param.chance
+                z = torch.cat([z[:, : place.start], on / (on + off), z[:, place.stop :]], 1)
+        return z
+
     def heard(self, z: Tensor) -> Tensor:
         """z [B, P, F] -> 1 where a value can be heard, 0 for the knobs of an effect whose switch is off."""
         heard = torch.ones_like(z)

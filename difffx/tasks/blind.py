@@ -117,7 +117,7 @@ class BlindEstimation(Task):
             if posterior is not None and stage == "train":
                 z_hat = posterior.rsample(1, self.chance("sample", stage, index))[:, 0]
             else:
-                z_hat = self.best(posterior) if posterior is not None else self.estimate(target.audio)
+                z_hat = self.best(posterior) if posterior is not None else self.guess(target.audio)
         with self.timed("afx"):
             pred = Estimate(self.afx(batch["dry"], controls=self.afx.from_unit(z_hat)), z_hat)
         wanted = stage != "train" or self.switches[0]
@@ -160,7 +160,7 @@ class BlindEstimation(Task):
         if nll is not None:
             return self.log_terms("train", {"nll": nll.mean()}, nll.mean(), len(nll))
         with self.timed("encoder"):
-            z_hat = self.estimate(target.audio)
+            z_hat = self.guess(target.audio)
         return self.judge(loss, Estimate(target.audio, z_hat), target, "train")
 
     @torch.no_grad()
@@ -172,7 +172,14 @@ class BlindEstimation(Task):
             return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z, heard)
 
     def estimate(self, wet: Tensor) -> Tensor:
-        """wet [B, C, T] -> z [B, P, 1]; at a switch, how sure it is that the effect is on."""
+        """wet [B, C, T] -> z [B, P, 1]; at a switch, how sure it is that the effect is on.
+
+        That is from the sound alone: as if effects were on and off equally often, see `ControlSpec.evened`.
+        """
+        return self.afx.spec.evened(self.guess(wet))
+
+    def guess(self, wet: Tensor) -> Tensor:
+        """The same, at a switch how sure it is for sounds like those of training."""
         posterior = self.posterior(wet)
         return self.head(self.encoder(wet)) if posterior is None else self.best(posterior)
 

@@ -111,6 +111,18 @@ def test_decided_rounds_switches_and_nothing_else():
     assert torch.equal(decided[:, rest], z[:, rest])
 
 
+def test_chances_are_told_as_if_on_and_off_were_equally_frequent():
+    spec = switched(chain(ParametricClipper), 0.2).spec
+    z = torch.full((3, len(spec), 1), 0.3)
+    place = spec.switches[0]
+    z[:, place, 0] = torch.tensor([0.8, 1.0, 0.5])
+    told = spec.evened(z)
+    # Bayes: odds of 4 to 1 are what four of five data say; even odds speak four times against it.
+    assert torch.allclose(told[:, place, 0], torch.tensor([0.5, 1.0, 0.2]))
+    rest = [i for i in range(len(spec)) if i != place]
+    assert torch.equal(told[:, rest], z[:, rest])
+
+
 def test_the_response_of_a_switched_equalizer_is_flat_when_off():
     graph = switched(chain(ParametricEQ), 0.5)
     hz = torch.linspace(20.0, 7000.0, 50)
