@@ -6,11 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
 from torch import Tensor, nn
 
 from difffx import inference, plots
+from difffx.candidates import candidates, write
 from difffx.data import audio_io
 from difffx.refine import RENDERS, SECONDS, line_up
 from difffx.runs import RunError, keep_memory, load_run, write_json
@@ -19,7 +21,10 @@ SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for asid
 
 
 def work(options: argparse.Namespace) -> None:
-    """Writes settings.json and report.png; with a dry file also matched.wav and distances.json."""
+    """Writes settings.json and report.png; with a dry file also matched.wav and distances.json.
+
+    Several candidates go into a folder of their own; refining then starts from each of them.
+    """
     if options.refine and not options.dry:
         raise ValueError("--refine needs the sound before the effects: add --dry DRY")
     for name in ("seconds", "renders"):
@@ -37,9 +42,11 @@ def work(options: argparse.Namespace) -> None:
         run.task, wet, rate, progress=lambda parts: track(parts, "listening", console=ASIDE)
     )
     z, spread = windows.mean(0, keepdim=True), windows.std(0) if len(windows) > 1 else None
-    first = None
+    first, count = None, options.candidates
+    found = [] if count is None else candidates(run.task, wet, rate, count)
     if options.refine:
-        first, z, spread = z, refined(run.task, dry, cut, rate, z, options), None
+        starts = torch.cat([z, *(candidate.z for candidate in found)])
+        first, z, spread = z, refined(run.task, dry, cut, rate, starts, options), None
         write_json(options.out / "settings_network.json", inference.settings(run.task, first))
     write_json(options.out / "settings.json", inference.settings(run.task, z))
     sounds, scores = {"wet": wet}, None
@@ -49,9 +56,10 @@ def work(options: argparse.Namespace) -> None:
         audio_io.save(options.out / "matched.wav", matched, rate)
         write_json(options.out / "distances.json", scores)
         sounds = {"dry": dry, "wet": cut, "matched": matched}
+    several = [write(run.task, found, options.out / "candidates", rate, dry, cut)] if found else []
     report = plots.report(run.task.afx, z, sounds, rate, options.wet.name, scores, spread)
     plots.save_figure(report, options.out / "report.png")
-    SCREEN.print(*inference.tables(run.task, z, scores), f"written to {options.out}", sep="\n")
+    SCREEN.print(*inference.tables(run.task, z, scores), *several, f"written to {options.out}", sep="\n")
 
 
 def refined(
@@ -84,6 +92,7 @@ def main() -> None:
     parser.add_argument("--refine", action="store_true", help="polish the settings until dry sounds like wet")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="the longest that refining may take")
     parser.add_argument("--renders", type=int, default=RENDERS, help="how many tries refining may take")
+    parser.add_argument("--candidates", type=int, metavar="N", help="the N best distinct settings as well")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train.py made")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a file")
