@@ -35,12 +35,13 @@ class DJMixer(nn.Module):
     computes what it computes, 130 dB apart in float32, in one go: one short spectrum for each stem, one mask
     for all that happens to it, one way back for each deck, one hall for both.
 
-    Strips work on short spectra because that is transparent at rest to the last bit but rounding, steep
-    where a stem is to be gone, the same on every device, and needs nothing kept but the spectra. A chain of
-    recursive filters (a Linkwitz-Riley isolator, two moving sections each for low- and high-pass) rings after
-    a sound only, but turns phases at rest (its sum is an all-pass, 0 dB from the plain sum), so that decks
-    that play the same cancel while they are mixed. What rings ahead here is short: of a click through bass
-    alone, 6 ms ahead of it is 40 dB down; through a low-pass at 100 Hz 20 ms.
+    Strips work on short spectra: transparent at rest but for rounding, steep where a stem is to be gone, the
+    same on every device. Eight stereo stems of 30 s, forward and back, take 1.1 s of one core; recursive
+    filters (a Linkwitz-Riley isolator, low- and high-pass of 24 dB an octave, compiled) take 3.7 s, and at
+    rest their bands add up to an all-pass, as far from the plain sum as it is loud. What they spare is what
+    rings ahead of a sound, and that is short: of a click, what comes more than 5 ms ahead is 53 dB down with
+    the bass taken away, 34 dB with bass alone, 57 dB through a low-pass at 632 Hz; 10 ms ahead of one at
+    100 Hz, 29 dB.
     """
 
     def __init__(self, config: MixerConfig | None = None) -> None:
