@@ -49,7 +49,7 @@ def candidates(
     device = next(task.parameters()).device
     heard = [task.posterior(window.to(device)) for window in progress(windows)]
     if heard[0] is None:
-        raise ValueError("this run gives one answer; several come from one of head=mixture or head=flow")
+        raise ValueError("this run gives one answer; several come from a run with head=mixture or head=flow")
     pool = torch.cat([posterior.candidates(count)[0] for posterior in heard], 1)
     rank = torch.stack([posterior.rank(pool) for posterior in heard]).mean(0)
     spec = task.afx.spec
