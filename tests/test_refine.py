@@ -177,3 +177,10 @@ def test_a_graph_without_knobs_is_refused():
     graph = ProcessorGraph({"level": Normalize(RATE)})
     with pytest.raises(ValueError, match="no knobs"):
         refine(graph, music(), music(), torch.zeros(1, 0, 1))
+
+
+def test_what_was_found_in_an_excerpt_counts_when_the_budget_ends_there():
+    graph, dry = clipper(), music(seconds=6.0)
+    z = drawn(graph)
+    found = refine(graph, dry, processed(graph, dry, z), torch.full_like(z, 0.5), renders=10)
+    assert found.ended == "renders" and found.after < 0.2 * found.before

@@ -69,15 +69,15 @@ class Judge:
         return log_mel(normalize_rms(audio), self.loss.bank, self.loss.hop).flatten(1)
 
     @torch.no_grad()
-    def measure(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, z: Tensor, free: bool = False) -> tuple[Tensor, Tensor]:
         """Settings [N, P] -> what is heard minus what should be, [N, M], and mel distances [N].
 
         Settings at which the effects fail to give numbers are infinitely far. Raises Ended when the budget
-        is spent; the first time is free.
+        is spent, unless this is free, as the first time always is.
         """
         parts, first = [], self.best is None
         for rows in z.to(self.dry).split(self.rows):
-            self.budget.pay(len(rows) * self.share, first)
+            self.budget.pay(len(rows) * self.share, free or first)
             controls = self.graph.from_unit(rows[..., None])
             parts.append(self.picture(self.graph(self.dry.expand(len(rows), -1, -1), controls=controls)))
         off = torch.cat(parts) - self.goal

@@ -64,7 +64,9 @@ def refine(
 
     Levenberg-Marquardt on the picture of ln mel magnitudes. What a knob does to the picture is heard by
     turning it a little, all knobs as one batch: no gradient is needed, and moves are few. Differences count
-    by their absolute value, knobs stay in 0..1. Ctrl-C ends the search, and the best by then is returned.
+    by their absolute value, knobs stay in 0..1. From a random start a compressor or a clipper takes 50 to 500
+    renders, an equalizer 100 and up, a chain of all three 1,000 and up; of 10 s at 44.1 kHz each takes 16 ms
+    of a core. Knobs without audible effect end anywhere. Ctrl-C ends the search; the best by then counts.
     """
     _check(graph, dry, wet, start)
     judge = Judge(graph, dry, wet, Budget(renders, seconds), progress)
@@ -118,7 +120,13 @@ def search(judge: Judge, starts: Tensor, seed: int) -> None:
             field = _strangers(short, judge.best, generator)
         else:
             field = [_shaken(judge.best, switches, generator) for _ in range(FIELD)]
-        descend(judge, tournament(short, field, switches), switches, moves=100)
+        try:
+            z = tournament(short, field, switches)
+        except (Ended, KeyboardInterrupt):
+            if short is not judge and short.best is not None:
+                judge.measure(short.best[None], free=True)
+            raise
+        descend(judge, z, switches, moves=100)
         descend(judge, judge.best, switches, moves=100)
         if judge.mel < NEAR:
             raise Ended("near")
