@@ -225,14 +225,24 @@ def rms(audio: Tensor) -> float:
 
 
 def tables(task: nn.Module, z: Tensor, scores: dict[str, dict[str, float]] | None = None) -> list[Table]:
-    """The settings, and where there are any the distances before and after, for a terminal."""
+    """The settings, and where there are any the distances before and after, for a terminal.
+
+    Of an effect that can be off they say how sure it is that it is on; what is more likely off is off.
+    """
     refined = "estimate" in (scores or {})
     knobs = Table("effect", "knob", "value", "", title=f"{'refined' if refined else 'estimated'} settings")
+    spec, sure = task.afx.spec, z.flatten().tolist()
+    switches = {spec.labels[place]: sure[place] >= 0.5 for place in spec.switches}
+    off = {path.rpartition(".")[0] for path, on in switches.items() if not on}
     for path, knob in _flat_settings(settings(task, z)):
         node, _, name = path.rpartition(".")
         values = knob["value"] if isinstance(knob["value"], list) else [knob["value"]]
         number = ", ".join(_readable(value, knob["unit"]) for value in values)
         aside = next((kind for kind in ("fixed", "learned", "tied") if kind in knob), "")
+        if path in switches:
+            number, aside = f"{knob['value']:.0%}", "is on" if switches[path] else "is off"
+        elif node in off:
+            aside = "not heard"
         knobs.add_row(node, name, f"{number} {knob['unit']}".strip(), aside)
     if not scores:
         return [knobs]

@@ -1,4 +1,4 @@
-"""Which settings made this sound? python scripts/estimate.py WET [--dry DRY] --run RUN --out DIR"""
+"""Which settings made this sound? python scripts/estimate.py WET [--dry DRY] [--model NAME | --run RUN]"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from difffx import inference, plots
 from difffx.candidates import candidates, write
 from difffx.data import audio_io
+from difffx.pretrained import estimators, load_estimator
 from difffx.refine import RENDERS, SECONDS, line_up
 from difffx.runs import RunError, keep_memory, load_run, write_json
 
@@ -35,7 +36,7 @@ def work(options: argparse.Namespace) -> None:
     if options.refine:
         dry, moved = line_up(dry, cut, rate)
         notes += moved
-    run = load_run(options.run, options.checkpoint)
+    run = load_run(options.run, options.checkpoint) if options.run else load_estimator(options.model)
     for note in notes:
         ASIDE.print(note)
     windows = inference.estimate_windows(
@@ -93,10 +94,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="the longest that refining may take")
     parser.add_argument("--renders", type=int, default=RENDERS, help="how many tries refining may take")
     parser.add_argument("--candidates", type=int, metavar="N", help="the N best distinct settings as well")
-    parser.add_argument("--run", type=Path, required=True, help="a folder that train.py made")
-    parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a file")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--model", default="peq_comp_dist", help=f"one that ships: {', '.join(estimators())}")
+    who.add_argument("--run", type=Path, help="a folder that train.py made")
+    parser.add_argument("--out", type=Path, help="folder for the results; default: estimates/<name of wet>")
+    parser.add_argument("--checkpoint", default="best", help="of the run: best, last, or a file")
     options = parser.parse_args()
+    options.out = options.out or Path("estimates") / options.wet.stem
     keep_memory()
     try:
         work(options)

@@ -15,8 +15,17 @@ LAYERS = [
     {"graph"},
     {"dj"},
     {"encoders", "losses", "metrics", "data", "plots"},
-    {"tasks", "refine"},
-    {"callbacks", "inference", "runs", "pretrained", "evaluation", "benchmark"},
+    {"tasks", "refine", "audibility"},
+    {
+        "callbacks",
+        "inference",
+        "candidates",
+        "runs",
+        "pretrained",
+        "evaluation",
+        "benchmark",
+        "blind_benchmark",
+    },
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PEERS = {"encoders", "losses", "metrics", "data", "plots"}

@@ -13,7 +13,7 @@ import torch
 
 from difffx import inference
 from difffx.data.audio_io import AudioError
-from difffx.graph import ProcessorGraph
+from difffx.graph import ProcessorGraph, switched
 from difffx.processors import Compressor, Normalize, ParametricEQ
 
 ROOT = Path(__file__).parents[1]
@@ -205,3 +205,15 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path, monkeypatch, mistak
     assert MISTAKES[mistake] in stopped.value.code
     assert "\n" not in stopped.value.code
     assert not (tmp_path / "out").exists()
+
+
+def test_an_effect_that_is_off_is_said_to_be_and_its_knobs_not_heard():
+    task = Oracle()
+    task.afx = switched(ProcessorGraph({"peq": ParametricEQ(RATE), "comp": Compressor(RATE)}), 0.5)
+    z = torch.full((1, len(task.afx.spec), 1), 0.5)
+    z[:, task.afx.spec.switches] = torch.tensor([0.97, 0.2]).view(1, 2, 1)
+    table = inference.tables(task, z)[0]
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert ("peq", "active", "97%", "is on") in rows and ("comp", "active", "20%", "is off") in rows
+    asides = {effect: {row[3] for row in rows if row[0] == effect} for effect in ("peq", "comp")}
+    assert asides == {"peq": {"", "is on"}, "comp": {"is off", "not heard"}}
