@@ -60,21 +60,23 @@ LABELS = tuple(ENTRIES)
 RANGES = tuple((param.low, param.high) for param in ENTRIES.values())
 
 
-def get_default_params(n_frames: int, batch: int = 1, device: torch.device | str | None = None) -> Tensor:
-    """Deck A as it is, deck B's faders down, no effects: [batch, n_frames, 54]."""
+def get_default_params(
+    n_frames: int, batch_size: int = 1, device: torch.device | str | None = None
+) -> Tensor:
+    """Deck A as it is, deck B's faders down, no effects: [batch_size, n_frames, 54]."""
     values = [
         0.0 if label[0] == "b" and label.endswith(".gain") else ENTRIES[label].default for label in LABELS
     ]
-    return _curves(values, n_frames, batch, device)
+    return _curves(values, n_frames, batch_size, device)
 
 
-def recommended_start(n_frames: int, batch: int = 1, device: torch.device | str | None = None) -> Tensor:
-    """Where a fit of all 54 numbers should begin, [batch, n_frames, 54]: each has a gradient here.
+def recommended_start(n_frames: int, batch_size: int = 1, device: torch.device | str | None = None) -> Tensor:
+    """Where a fit of all 54 numbers should begin, [batch_size, n_frames, 54]: each has a gradient here.
 
     Both decks at 0.7, low-passes at 10 kHz, high-passes at 40 Hz, a little of both effects. At the neutral
     settings a fader that is down hides its strip, and a closed send its feedback.
     """
-    return _curves([START[label.split(".")[1]] for label in LABELS], n_frames, batch, device)
+    return _curves([START[label.split(".")[1]] for label in LABELS], n_frames, batch_size, device)
 
 
 def get_param_info() -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from difffx.functional.short_time import spans
 
 OPEN = 0.02
 """The end of a filter's way, over which it leaves the sound altogether: a fifth of an octave."""
-
-VALUES_AT_ONCE = 16_384
-"""On a CPU: what stays in its cache, and is too little for torch to wake up a second thread for."""
 
 COEFFICIENTS = 7
 """Of each strip and frame: levels of the three bands, place and depth of the low-pass, of the high-pass."""
@@ -97,13 +94,12 @@ class _MixedStems(torch.autograd.Function):
         channels = max(stem.shape[1] for stem in stems)
         mix = stems[0].new_zeros(coefficients.shape[0], channels, *stems[0].shape[2:])
         for item, knobs in enumerate(coefficients):
-            for a, b in _spans(mix):
+            for a, b in spans(mix.shape[-2], mix.device):
                 for stem, strip in zip(stems, knobs, strict=True):
                     levels, low, _, high, _ = _masks(strip[:, a:b], bands, slope)
                     mask = levels.mul_(low).mul_(high)
                     heard = stem[min(item, stem.shape[0] - 1), :, :, a:b]
-                    for plane, source in _planes(mix[item, :, :, a:b], heard):
-                        plane.addcmul_(source, mask)
+                    mix[item, :, :, a:b].addcmul_(heard, mask)
         return mix
 
     @staticmethod
@@ -116,7 +112,7 @@ class _MixedStems(torch.autograd.Function):
             for stem, wanted in zip(stems, ctx.needs_input_grad[3:], strict=True)
         ]
         for item, knobs in enumerate(coefficients):
-            for a, b in _spans(grad):
+            for a, b in spans(grad.shape[-2], grad.device):
                 felt = grad[item, :, :, a:b]
                 for s, (stem, strip) in enumerate(zip(stems, knobs, strict=True)):
                     masks = _masks(strip[:, a:b], bands, slope)
@@ -132,9 +128,7 @@ class _MixedStems(torch.autograd.Function):
 
 def _masks(strip: Tensor, bands: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
     """strip [7, m] -> levels, low-pass, its share, high-pass, its share, each [m, N]."""
-    levels = strip[0, :, None] * bands[0]
-    for level, band in zip(strip[1:3], bands[1:], strict=True):  # a product of matrices would wake threads
-        levels.addcmul_(level[:, None], band)
+    levels = strip[:3].T @ bands
     low_share = (strip[3, :, None] + slope).sigmoid_()
     high_share = (strip[5, :, None] - slope).sigmoid_()
     one = strip.new_ones(())
@@ -145,21 +139,11 @@ def _masks(strip: Tensor, bands: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
 
 def _summed_product(x: Tensor, y: Tensor) -> Tensor:
     """x [C, 2, m, N] times y [C or 1, 2, m, N], added over the planes: [m, N]."""
-    total = torch.zeros_like(x[0, 0])
-    for first, second in _planes(x, y):
+    (first, second), *pairs = zip(x.flatten(0, 1), y.expand_as(x).flatten(0, 1), strict=True)
+    total = first * second
+    for first, second in pairs:
         total.addcmul_(first, second)
     return total
-
-
-def _planes(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of planes of x [C, 2, m, N] and y [C or 1, 2, m, N]."""
-    for channel, mine in enumerate(x):
-        yield from zip(mine, y[min(channel, y.shape[0] - 1)], strict=True)
-
-
-def _spans(planes: Tensor) -> list[tuple[int, int]]:
-    count, bins = planes.shape[-2:]
-    return spans(count, planes.device, max(1, VALUES_AT_ONCE // bins))
 
 
 def _by_coefficients(by_mask: Tensor, masks: tuple[Tensor, ...], strip: Tensor, bands: Tensor) -> Tensor:

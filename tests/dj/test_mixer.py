@@ -279,3 +279,20 @@ def test_frames_last_as_long_at_every_rate():
     sizes = {rate: MixerConfig(rate).n_fft for rate in (8_000, 16_000, 44_100, 48_000, 96_000)}
     assert sizes == {8_000: 512, 16_000: 1024, 44_100: 2048, 48_000: 2048, 96_000: 4096}
     assert MixerConfig().hop_length == 512 and not list(DJMixer().parameters())
+
+
+def test_a_network_that_answers_up_to_two_trains_as_in_the_publication():
+    """The published training loop scales all 54 numbers to 0..2, most of them beyond their ranges."""
+    network = torch.nn.Linear(8, 54)
+    torch.nn.init.constant_(network.bias, 1.0)
+    features, mixer = noise(1, 4, 8), create_mixer(RATE)
+    tracks = [mixer.prepare(track(1, 4000, seed=seed)) for seed in (0, 1)]
+    target, _ = mixer(*tracks, get_default_params(4))
+    optimizer, losses = torch.optim.Adam(network.parameters(), lr=0.1), []
+    for _ in range(40):
+        mixed, _ = mixer(*tracks, 2.0 * torch.sigmoid(network(features)))
+        losses.append((mixed - target).square().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
