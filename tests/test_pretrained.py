@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from difffx import runs
 from difffx.data.synthetic import SyntheticSegments
-from difffx.metrics import audio_metrics
-from difffx.pretrained import card, estimators, load_estimator, ship
+from difffx.functional.spectra import normalize_rms
+from difffx.metrics.audio import mel_distance
+from difffx.pretrained import FOLDER, card, estimators, load_estimator, ship
 from difffx.runs import RunError
 
 SHIPPED = estimators()
@@ -32,9 +33,13 @@ def tiny_run(tmp_path):
     return runs.Run(task, config, tmp_path / "run", tmp_path / "run" / "best.ckpt")
 
 
-def music(items=4, seconds=6.0, rate=44_100):
+def music(items=6, seconds=6.0, rate=44_100):
     data = SyntheticSegments(rate, round(seconds * rate), 1, 7, "test", items, 0.0)
     return torch.stack([data[i]["dry"] for i in range(items)])
+
+
+def mel(sound, target):
+    return mel_distance(normalize_rms(sound), normalize_rms(target), 44_100).mean().item()
 
 
 def test_a_shipped_run_gives_the_same_answers(tiny_run, tmp_path):
@@ -63,3 +68,34 @@ def test_an_unknown_name_says_which_there_are(tiny_run, tmp_path):
     ship(tiny_run, "tiny", {}, tmp_path)
     with pytest.raises(RunError, match=r"no estimator 'tinny' \(did you mean 'tiny'\?\); known: tiny"):
         load_estimator("tinny", folder=tmp_path)
+
+
+def test_the_shipped_estimators_are_those_of_the_readme_and_small_together():
+    assert SHIPPED == ["comp", "dist", "peq", "peq_comp_dist"]
+    assert sum((FOLDER / f"{name}.safetensors").stat().st_size for name in SHIPPED) < 12e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_says_how_it_was_made_what_it_can_do_and_what_not(name):
+    about = card(name)
+    for key in ("command", "data", "seed", "hours", "limits", "knobs", "sha256"):
+        assert about[key] not in (None, "", []), key
+    assert f"experiment=estimators/{name}" in about["command"]
+    for data in ("test", "blind"):
+        row = about["scores"][data]["mel"]
+        assert row["estimate"] < min(row["dry"], row["midpoint"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_estimator_comes_nearer_than_doing_nothing_and_than_the_middle(name, tmp_path):
+    task, dry = load_estimator(name, tmp_path).task, music()
+    spec = task.sfx.spec
+    z = spec.sample(len(dry), generator=torch.Generator().manual_seed(11))
+    z[:, spec.switches] = 1.0
+    with torch.no_grad():
+        wet = task.sfx(dry, controls=task.sfx.from_unit(z))
+        found = mel(task.apply(dry, task.estimate(wet)), wet)
+        middle = spec.decided(torch.full_like(z, 0.5))
+        assert found < 0.85 * mel(dry, wet)
+        assert found < 0.85 * mel(task.apply(dry, middle), wet)
