@@ -68,7 +68,9 @@ def measure_mixer(
 def mixer_table(found: Sequence[MixerFigures]) -> Table:
     """A row a way: medians, and in brackets the share of what the published formulas take."""
     table = Table(
-        *HEADER, title="30 s of two decks and both sends unless said otherwise", title_justify="left"
+        *HEADER,
+        title="two decks of four stems, both sends; in brackets the share of the first row",
+        title_justify="left",
     )
     for column in table.columns[1:]:
         column.justify = "right"
