@@ -51,11 +51,15 @@ def test_the_table_of_options_names_every_option(group):
     assert named == options
 
 
-def test_the_python_in_it_runs():
-    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize(
+    ("about", "says"), [("create_mixer", ""), ("ParametricEQ", "dry -> eq (15) -> comp (5)")]
+)
+def test_the_python_in_it_runs(about, says):
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (code,) = [block for block in blocks if about in block]
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "dry -> eq (15) -> comp (5)" in result.stdout
+    assert says in result.stdout and len(blocks) == 2
 
 
 def test_every_script_and_file_it_names_is_there():
