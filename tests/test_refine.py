@@ -121,6 +121,19 @@ def test_channels_share_their_settings():
     assert found.z.shape == z.shape and found.after < 0.01
 
 
+def test_a_search_interrupted_at_its_first_sound_keeps_the_start():
+    graph, dry = clipper(), music()
+    z = drawn(graph)
+    start = torch.full_like(z, 0.5)
+
+    def at_once(done, total, mel):
+        raise KeyboardInterrupt
+
+    found = refine(graph, dry, processed(graph, dry, z), start, progress=at_once)
+    assert found.ended == "interrupted" and torch.equal(found.z, start)
+    assert found.before == found.after > 0.0
+
+
 def test_an_interrupted_search_keeps_the_best():
     graph, dry = clipper(), music()
     wet, seen = processed(graph, dry, drawn(graph)), []

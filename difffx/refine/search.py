@@ -81,9 +81,9 @@ def refine(
     except Ended as reason:
         ended = str(reason)
     except KeyboardInterrupt:
-        ended = "interrupted"
-        if math.isnan(before):
+        if judge.best is None:
             raise
+        before, ended = judge.mel if math.isnan(before) else before, "interrupted"
     z = judge.best[None, :, None].to(start)
     return Refinement(z, before, judge.mel, tuple(judge.history), round(judge.budget.spent), ended)
 

@@ -127,7 +127,7 @@ def test_help_lists_every_group_and_option(run):
     for line in (
         "sfx: comp",
         "afx: ",
-        "encoder: cqt, mee, time_frequency",
+        "encoder: cqt, histograms, mee, statistics, time_frequency",
         "loss: mel",
         "data: folder, musdb18",
     ):

@@ -13,7 +13,8 @@ def two_runs(run_folder, tmp_path):
     """The same run twice, the second one called another encoder's and better."""
     for name in ("first", "second"):
         shutil.copytree(run_folder / ".hydra", tmp_path / name / ".hydra")
-        shutil.copytree(run_folder / "evaluations", tmp_path / name / "evaluations")
+        (tmp_path / name / "evaluations").mkdir()
+        shutil.copy(run_folder / "evaluations" / "test.json", tmp_path / name / "evaluations")
     chosen = tmp_path / "second" / ".hydra" / "hydra.yaml"
     chosen.write_text(chosen.read_text().replace("encoder: time_frequency", "encoder: cqt"))
     scores = tmp_path / "second" / "evaluations" / "test.json"
