@@ -41,21 +41,62 @@ class Score:
         return [(int(first + n * self.per_bar * self.step), chord) for n, chord in enumerate(self.chords)]
 
 
-def write_score(rng: np.random.Generator, length: int, sample_rate: int) -> Score:
-    """Tempo, meter, key, chords and a swing, at a random place of a bar."""
+@dataclass(frozen=True)
+class Grid:
+    """Where the sixteenths of a segment lie; players who share it play together.
+
+    step     samples of a sixteenth, before swing
+    per_bar  sixteenths
+    first    number within its bar of the one before which the music begins, LEAD_IN before the segment
+    late     share of a step by which that one has begun already
+    swing    samples by which every second one comes late
+    """
+
+    step: float
+    per_bar: int
+    first: int
+    late: float
+    swing: float
+
+    def place(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Samples of the segment -> sixteenths since the beginning of a bar, before swing."""
+        return self.first + self.late + (samples + LEAD_IN * sample_rate) / self.step
+
+
+def draw_grid(rng: np.random.Generator, sample_rate: int) -> Grid:
+    """Tempo, meter and a swing, at a random place of a bar."""
     step = 60.0 / float(np.exp(rng.uniform(np.log(62.0), np.log(180.0)))) / 4.0 * sample_rate
     per_bar = 12 if rng.random() < 0.15 else 16
-    count = int((length + LEAD_IN * sample_rate) / step) + 2
     first = int(rng.integers(per_bar))
-    number = first + np.arange(count)
     swing = rng.uniform(0.0, 0.3) * step if rng.random() < 0.3 else 0.0
-    steps = -LEAD_IN * sample_rate + (np.arange(count) - rng.random()) * step + swing * (number % 2)
-    key, scale = int(rng.integers(12)), SCALES[rng.integers(len(SCALES))]
+    return Grid(step, per_bar, first, rng.random(), swing)
+
+
+def draw_key(rng: np.random.Generator) -> tuple[int, int]:
+    """Its root, 0: C, and the number of its scale in `SCALES`."""
+    return int(rng.integers(12)), int(rng.integers(len(SCALES)))
+
+
+def write_score(
+    rng: np.random.Generator,
+    length: int,
+    sample_rate: int,
+    grid: Grid | None = None,
+    key: tuple[int, int] | None = None,
+) -> Score:
+    """Chords and tunes, on a grid and in a key that are given or drawn."""
+    grid = draw_grid(rng, sample_rate) if grid is None else grid
+    step, per_bar = grid.step, grid.per_bar
+    count = int((length + LEAD_IN * sample_rate) / step) + 2
+    number = grid.first + np.arange(count)
+    steps = -LEAD_IN * sample_rate + (np.arange(count) - grid.late) * step + grid.swing * (number % 2)
+    root, mode = draw_key(rng) if key is None else key
+    scale = SCALES[mode]
     progression = [int(d) for d in PROGRESSIONS[rng.integers(len(PROGRESSIONS))]]
     shape = ((0, 2, 4), (0, 2, 4), (0, 2, 4, 6), (0, 4), (0, 3, 4))[rng.integers(5)]
     turn = int(rng.integers(len(progression)))
     degrees = [progression[(turn + bar) % len(progression)] for bar in range(int(number[-1]) // per_bar + 1)]
-    chords = [[(key + scale[(d + s) % 7]) % 12 for s in shape] for d in degrees]
+    chords = [[(root + scale[(d + s) % 7]) % 12 for s in shape] for d in degrees]
     return Score(
         sample_rate,
         length,
@@ -65,7 +106,7 @@ def write_score(rng: np.random.Generator, length: int, sample_rate: int) -> Scor
         number // per_bar,
         per_bar,
         chords,
-        [(key + s) % 12 for s in scale],
+        [(root + s) % 12 for s in scale],
     )
 
 

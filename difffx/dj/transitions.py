@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -181,6 +182,33 @@ TRANSITIONS: dict[str, Callable[..., Curves]] = {
 }
 """Rule -> what draws it. All begin with deck A alone and as it is, and end with deck B alone and as it is."""
 
+OPTION_RANGES: dict[str, dict[str, tuple | list]] = {
+    "cut": {"point": (0.15, 0.85), "beats": [0.0, 0.0, 0.5, 1.0, 2.0, 4.0]},
+    "crossfade": {"fade_type": list(FADES)},
+    "bass_swap": {
+        "point": (0.25, 0.75),
+        "swap_bars": [0.0, 0.25, 0.5, 1.0, 2.0],
+        "enter": ((0.0, 0.2), (0.2, 0.5)),
+        "leave": ((0.5, 0.8), (0.8, 1.0)),
+    },
+    "filter_sweep": {"lowest": (0.15, 0.6), "highest": (0.35, 0.85)},
+    "echo_out": {
+        "point": (0.15, 0.85),
+        "throw_bars": [0.25, 0.5, 1.0, 2.0],
+        "send": (0.3, 1.0),
+        "feedback": (0.3, 1.0),
+    },
+    "spectral_handover": {
+        "low": (0.15, 0.85),
+        "mid": (0.15, 0.85),
+        "high": (0.15, 0.85),
+        "width": (0.05, 0.6),
+    },
+    "vocal_safe": {"point": (0.25, 0.75), "fade_bars": [0.25, 0.5, 1.0, 2.0, 4.0]},
+    "drum_swap": {"point": (0.2, 0.8), "beats": [0.0, 0.5, 1.0, 2.0, 4.0]},
+}
+"""Rule -> option -> what it may be: (low, high), [choices], or ((low, high), (low, high)) for two numbers."""
+
 
 def transition(
     name: str,
@@ -222,6 +250,11 @@ def transition(
     return TRANSITIONS[name](at, float(bars), **options).values.float()
 
 
+def draw_options(rng: np.random.Generator, name: str) -> dict[str, object]:
+    """Every option of a rule at random within `OPTION_RANGES`: what `transition` takes."""
+    return {option: _drawn(rng, among) for option, among in OPTION_RANGES[name].items()}
+
+
 def bar_positions(
     frames: int,
     bars: float,
@@ -246,6 +279,14 @@ def bar_positions(
     if tempo_bpm is None or not tempo_bpm > 0:
         raise ValueError(f"expected tempo_bpm above 0, or downbeats_s, got {tempo_bpm!r}")
     return (times - start_s) * (tempo_bpm / 60.0 / BEATS_PER_BAR)
+
+
+def _drawn(rng: np.random.Generator, among: tuple | list) -> object:
+    if isinstance(among, list):
+        return among[rng.integers(len(among))]
+    if isinstance(among[0], tuple):
+        return tuple(_drawn(rng, each) for each in among)
+    return rng.uniform(*among)
 
 
 def _ramp(at: Tensor, start: float, end: float) -> Tensor:

@@ -1,0 +1,180 @@
+"""Music made of seeds, stem by stem: what two decks play when there are no songs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft
+
+from difffx.data.instruments import Studio, db, studio
+from difffx.data.players import play
+from difffx.data.score import SCALES, Grid, Score, draw_key, write_score
+from difffx.data.synthetic import COSINES, FULL_SCALE, LEVELS_DB, ROOMS, Acoustics, acoustics
+from difffx.dj.layout import STEM_NAMES
+
+# who stands behind a stem, and how often
+VOCALS = ((6, ("sung",)), (2, ("spoken",)), (2, ("lead",)))
+OTHERS = (
+    (3, ("strummed",)),
+    (3, ("sustained",)),
+    (2, ("distorted",)),
+    (3, ("strummed", "sustained")),
+    (1, ("strummed", "distorted")),
+    (2, ("sustained", "lead")),
+    (1, ("strummed", "strummed")),
+)
+WET_DB = {"drums": (-35.0, -12.0), "vocals": (-30.0, -8.0), "other": (-35.0, -8.0)}  # the bass stays dry
+RESTS = {"drums": 0.05, "bass": 0.08, "vocals": 0.2, "other": 0.05}  # silent all the time
+MOVES = 0.3  # a stem comes in, goes out or pauses at a downbeat
+RAMP_S = 0.004
+RELATED = (0, 0, 7, 5)  # semitones to the root of a related key: the same, a fifth up, a fifth down
+LOUDNESS_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One deck's music.
+
+    stems      [4, C, T] float32, in the order of STEM_NAMES; neither one of them nor their sum exceeds 1
+    loudness   of the sum, LUFS, not gated
+    key        0..11 major, C first, 12..23 minor; -1 unknown
+    """
+
+    stems: np.ndarray
+    loudness: float
+    key: int
+
+    def packed(self) -> Piece:
+        """In 16 bits, to be kept."""
+        return replace(self, stems=np.round(self.stems * FULL_SCALE).astype(np.int16))
+
+    def unpacked(self) -> Piece:
+        return replace(self, stems=self.stems.astype(np.float32) * np.float32(1.0 / FULL_SCALE))
+
+
+def draw_related_key(rng: np.random.Generator, home: tuple[int, int], chance: float) -> tuple[int, int]:
+    """With a chance the key itself, a fifth away, or the parallel scale a third away; else any."""
+    if rng.random() >= chance:
+        return draw_key(rng)
+    root, mode = home
+    minor = mode in (1, 2)
+    if rng.random() < 0.25:  # relative: the same notes
+        return (root + (3 if minor else -3)) % 12, 0 if minor else 1
+    return (root + RELATED[rng.integers(len(RELATED))]) % 12, mode
+
+
+def key_number(key: tuple[int, int]) -> int:
+    """Root and scale -> 0..23; scales with a minor third count as minor."""
+    root, mode = key
+    return root + 12 * (3 in SCALES[mode])
+
+
+def make_piece(
+    rng: np.random.Generator,
+    sample_rate: int,
+    num_samples: int,
+    channels: int,
+    grid: Grid,
+    key: tuple[int, int],
+) -> Piece:
+    """A band on a grid and in a key: stems in their rooms, each with its tone, silent at times."""
+    here = studio(sample_rate)
+    score = write_score(rng, num_samples, sample_rate, grid, key)
+    steady = ("drums", "other")[rng.integers(2)]  # somebody always plays
+    room = acoustics(sample_rate, num_samples)
+    deck_db = rng.standard_normal(COSINES) * 0.35
+    stems = np.zeros((len(STEM_NAMES), channels, num_samples), np.float32)
+    for stem, out in zip(STEM_NAMES, stems, strict=True):
+        resting = stem != steady and rng.random() < RESTS[stem]
+        dry = perform(rng, stem, score, here, channels)
+        if resting:
+            continue
+        if stem != steady and rng.random() < MOVES:
+            dry = dry * presence(rng, score, here)
+        out[:] = placed(rng, stem, dry, room, deck_db, channels)
+    return finished(stems, sample_rate, key_number(key))
+
+
+def perform(rng: np.random.Generator, stem: str, score: Score, here: Studio, channels: int) -> np.ndarray:
+    """The players of a stem at their levels, [1, T], or [2, T] where they stand apart."""
+    names = (stem,)
+    if stem in ("vocals", "other"):
+        ensembles = VOCALS if stem == "vocals" else OTHERS
+        weights = np.array([weight for weight, _ in ensembles], float)
+        names = ensembles[rng.choice(len(ensembles), p=weights / weights.sum())][1]
+    apart = channels == 2 and stem == "other"
+    out = np.zeros((1 + apart, score.length), np.float32)
+    for name in names:
+        gain = db(LEVELS_DB[name] + rng.normal(0.0, 2.0))
+        angle = np.pi / 4.0 * (1.0 + rng.normal(0.0, 0.4))
+        places = [np.sqrt(2.0) * np.cos(angle), np.sqrt(2.0) * np.sin(angle)] if apart else [1.0]
+        track = play(name, rng, score, here)
+        for channel, place in zip(out, places, strict=True):
+            channel += np.float32(gain * place) * track
+    return out
+
+
+def presence(rng: np.random.Generator, score: Score, here: Studio) -> np.ndarray:
+    """1 while a stem plays, 0 while it does not, [T]; it changes on one or two downbeats."""
+    starts = [start for start, _ in score.bar_starts() if 0 < start < score.length]
+    ramp = int(RAMP_S * here.sample_rate)
+    playing = rng.random() < 0.5
+    changes = sorted(rng.choice(starts, min(len(starts), int(rng.integers(1, 3))), replace=False))
+    out, before = np.empty(score.length, np.float32), 0
+    for change in (*changes, score.length):
+        out[before:change] = playing
+        playing, before = not playing, change
+    for change in changes:
+        begin = max(change - ramp, 0)
+        out[begin:change] = np.linspace(out[begin], out[change], change - begin, endpoint=False)
+    return out
+
+
+def placed(
+    rng: np.random.Generator,
+    stem: str,
+    dry: np.ndarray,
+    room: Acoustics,
+    deck_db: np.ndarray,
+    channels: int,
+) -> np.ndarray:
+    """A stem through its microphones, equalizers and room, [C or 1, T]; tails go round the end."""
+    cosines = (rng.standard_normal(COSINES) * 0.4 + deck_db) / np.arange(1, COSINES + 1) ** 0.7
+    weights = np.array([*cosines, rng.normal(-0.6, 0.4), 1.0], np.float32)
+    gain = np.exp((weights @ room.curves) * np.float32(np.log(10.0) / 20.0))
+    spectrum = fft.rfft(dry, room.length) * gain
+    if stem in WET_DB and rng.random() < 0.8:
+        wet = np.float32(db(rng.uniform(*WET_DB[stem])))
+        spectrum = spectrum * (1.0 + wet * room.rooms[rng.integers(ROOMS), :channels])
+    return fft.irfft(spectrum, room.length)[:, : dry.shape[1]]
+
+
+def finished(stems: np.ndarray, sample_rate: int, key: int) -> Piece:
+    """Turned up or down until the loudest of the stems and of their sum is just below full scale."""
+    mix = stems.sum(0)
+    peak = max(np.abs(stems).max(), np.abs(mix).max(), 1e-9)
+    return Piece(stems * np.float32(0.999 / peak), loudness(mix, sample_rate) - 20.0 * np.log10(peak), key)
+
+
+def loudness(audio: np.ndarray, sample_rate: int) -> float:
+    """LUFS of [C, T], not gated: K-weighted in blocks of 4096 samples; -120 for silence. ITU-R BS.1770."""
+    blocks = max(1, audio.shape[1] // LOUDNESS_BLOCK)
+    length = min(LOUDNESS_BLOCK, audio.shape[1])
+    spectrum = fft.rfft(audio[:, : blocks * length].reshape(len(audio), blocks, length))
+    power = np.square(np.abs(spectrum)).sum((0, 1)) @ k_weights(sample_rate, length)
+    return float(-0.691 + 10.0 * np.log10(2.0 * power / (blocks * length**2) + 10.0**-11.93))
+
+
+@lru_cache(maxsize=4)
+def k_weights(sample_rate: int, length: int) -> np.ndarray:
+    """The power by which the two analog filters behind BS.1770 weigh each bin, [N]."""
+    s = 2j * np.pi * fft.rfftfreq(length, 1.0 / sample_rate)
+    w, high = 2.0 * np.pi * 1681.974450955533, db(3.999843853973347)
+    shelf_q, pass_q = 0.7071752369554196, 0.5003270373238773
+    shelf = (high * s**2 + high**0.4996667741545416 * w / shelf_q * s + w**2) / (
+        s**2 + w / shelf_q * s + w**2
+    )
+    w = 2.0 * np.pi * 38.13547087602444
+    return np.square(np.abs(shelf * s**2 / (s**2 + w / pass_q * s + w**2)))
