@@ -11,7 +11,7 @@ from scipy import fft
 from difffx.data.instruments import Studio, db, studio
 from difffx.data.players import play
 from difffx.data.score import SCALES, Grid, Score, draw_key, write_score
-from difffx.data.synthetic import COSINES, FULL_SCALE, LEVELS_DB, ROOMS, Acoustics, acoustics
+from difffx.data.synthetic import COSINES, LEVELS_DB, ROOMS, Acoustics, acoustics
 from difffx.dj.layout import STEM_NAMES
 
 # who stands behind a stem, and how often
@@ -31,6 +31,7 @@ MOVES = 0.3  # a stem comes in, goes out or pauses at a downbeat
 RAMP_S = 0.004
 RELATED = (0, 0, 7, 5)  # semitones to the root of a related key: the same, a fifth up, a fifth down
 LOUDNESS_BLOCK = 4096
+FULL_SCALE = 32_767
 
 
 @dataclass(frozen=True)
