@@ -172,7 +172,7 @@ def find_bar(
 
 def refine_phase(full: np.ndarray, beats_per_s: float, near_s: float) -> float:
     """The time within a few hundredths of a second around which beats and eighths begin."""
-    bins = 2 * int(round(500.0 / beats_per_s))
+    bins = 2 * round(500.0 / beats_per_s)
     folded = fold(full, beats_per_s, 1, bins)
     kernel = np.exp(-0.5 * (np.fft.fftfreq(bins, beats_per_s) / 0.005) ** 2)
     folded = np.fft.irfft(np.fft.rfft(folded) * np.fft.rfft(kernel), bins)
@@ -185,7 +185,7 @@ def refine_phase(full: np.ndarray, beats_per_s: float, near_s: float) -> float:
 
 
 def confidence(full: np.ndarray, beats_per_s: float, downbeat_s: float) -> float:
-    """Share of what begins that begins within 25 ms of a sixteenth, chance taken off: 0 noise, 1 a machine."""
+    """Share of what begins within 25 ms of a sixteenth, chance taken off: 0 noise, 1 a machine."""
     place = (np.arange(len(full)) / FRAMES_PER_S - downbeat_s) * beats_per_s * 4.0
     off = np.abs(place - np.rint(place)) / (4.0 * beats_per_s)
     chance = np.mean(off < 0.025)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 
@@ -55,7 +54,7 @@ def find_key(pitch_classes: np.ndarray) -> tuple[str, float]:
 
 
 def harmonic_change(pitch_classes: np.ndarray, seconds: float = 0.4) -> np.ndarray:
-    """How different the harmony after each frame is from that before it, [N]: 0 the same, 1 nothing shared."""
+    """How different the harmony after each frame is from that before, [N]: 0 the same, 1 nothing shared."""
     size = max(1, round(seconds * FRAMES_PER_S))
     level = pitch_classes / (np.linalg.norm(pitch_classes, axis=0) + 1e-9)
     total = np.pad(np.cumsum(np.pad(level, ((0, 0), (size, size)), mode="edge"), 1), ((0, 0), (1, 0)))
@@ -73,7 +72,7 @@ def camelot(key: str) -> str:
 
 
 def key_distance(a: str, b: str) -> int:
-    """Steps on the DJ's wheel: 0 the same key, 1 a fifth or the relative key, up to 7. Small ones mix well."""
+    """Steps on the DJ's wheel, 0..7: 0 the same key, 1 a fifth or the relative key; few steps mix well."""
     (first, side), (second, other) = ((int(place[:-1]), place[-1]) for place in (camelot(a), camelot(b)))
     apart = abs(first - second)
     return min(apart, 12 - apart) + (side != other)

@@ -1,0 +1,224 @@
+"""Two songs on one time line: one tempo, beat on beat, bar on bar, equally loud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from difffx.dj import rhythm
+from difffx.dj.analysis import Analysis
+from difffx.dj.rhythm import BEATS_PER_BAR
+from difffx.dj.stretching import stretch
+from difffx.dj.tracks import checked_track
+
+MAX_STRETCH = 0.25
+AROUND_BARS = 16
+LEAST_AGREEMENT = 0.3
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two decks as they run side by side.
+
+    sample_rate           Hz
+    a, b                  stems of each deck, [C, T], all equally long, silent where a deck has no sound
+    tempo_bpm             of both
+    start_s               where the transition begins: a downbeat of both
+    beats_s, downbeats_s  the common grid, over the whole time line
+    begins_s              where each deck's first sample lies on the time line, (a, b)
+    speeds                what each deck's playing was multiplied with, (a, b): 1.05 is five percent faster
+    loudness_lufs         of each song before its gain
+    gain_db               what each deck was turned down by, at most 0
+    lag_ms                how much later than the grids said deck B was moved, to meet the strokes of A
+    notes                 in words: what was assumed or could not be done
+    """
+
+    sample_rate: int
+    a: dict[str, Tensor]
+    b: dict[str, Tensor]
+    tempo_bpm: float
+    start_s: float
+    beats_s: tuple[float, ...]
+    downbeats_s: tuple[float, ...]
+    begins_s: tuple[float, float]
+    speeds: tuple[float, float]
+    loudness_lufs: tuple[float, float]
+    gain_db: tuple[float, float]
+    lag_ms: float
+    notes: tuple[str, ...]
+
+
+def align(
+    deck_a: Mapping[str, Tensor],
+    analysis_a: Analysis,
+    deck_b: Mapping[str, Tensor],
+    analysis_b: Analysis,
+    sample_rate: int,
+    *,
+    tempo_bpm: float | str | None = None,
+    start_a_s: float | None = None,
+    start_b_s: float | None = None,
+    match_loudness: bool = True,
+    fine: bool = True,
+    max_stretch: float = MAX_STRETCH,
+) -> Aligned:
+    """Both decks at one tempo, B's way in on A's way out.
+
+    deck_a, deck_b   stems by name, [C, T] or [1, C, T], some may be missing
+    analysis_a, _b   of the two songs
+    tempo_bpm        None or "a": A's; "b": B's; or a number. A song of half or double that tempo plays at
+                     its own
+    start_a_s        in A's own time, where the transition begins; None: its cue_out_s. Moved to the nearest
+                     downbeat, as is
+    start_b_s        in B's own time, what meets it; None: its cue_in_s
+    match_loudness   the louder song is turned down
+    fine             what is left of the distance between the strokes of both, up to a sixteenth, is removed
+    max_stretch      a song that would have to be faster or slower by more than this share is refused
+
+    Raises ValueError in one line for songs whose tempos are too far apart, or a start outside of a song.
+    """
+    decks = [_stacked("deck_a", deck_a), _stacked("deck_b", deck_b)]
+    songs = [analysis_a, analysis_b]
+    tempo = _target(tempo_bpm, analysis_a, analysis_b)
+    speeds, notes = zip(
+        *(_speed(n, s, tempo, max_stretch) for n, s in zip("AB", songs, strict=True)), strict=True
+    )
+    starts = [
+        _start(name, song, wanted, usual)
+        for name, song, wanted, usual in (
+            ("start_a_s", analysis_a, start_a_s, analysis_a.cue_out_s),
+            ("start_b_s", analysis_b, start_b_s, analysis_b.cue_in_s),
+        )
+    ]
+    gains = _gains(analysis_a.loudness_lufs, analysis_b.loudness_lufs) if match_loudness else (0.0, 0.0)
+    sounds = [
+        stretch(audio, sample_rate, speed) * 10.0 ** (gain / 20.0)
+        for (_, audio), speed, gain in zip(decks, speeds, gains, strict=True)
+    ]
+    cues = [start / speed for start, speed in zip(starts, speeds, strict=True)]
+    lag_s, agreement = _lag(sounds, cues, tempo, sample_rate) if fine else (0.0, 1.0)
+    notes = [note for note in notes if note]
+    if agreement < LEAST_AGREEMENT:
+        lag_s = 0.0
+        notes.append("the strokes of the two songs do not agree enough to align them finer than their grids")
+    place = round((cues[0] - cues[1] + lag_s) * sample_rate)
+    (a, b), begins = _on_one_line(sounds, place)
+    start_s = cues[0] + begins[0] / sample_rate
+    beats, downbeats = _grid(start_s, tempo, a.shape[-1] / sample_rate)
+    return Aligned(
+        sample_rate,
+        _by_stem(decks[0][0], a),
+        _by_stem(decks[1][0], b),
+        tempo,
+        start_s,
+        beats,
+        downbeats,
+        tuple(samples / sample_rate for samples in begins),
+        tuple(speeds),
+        (analysis_a.loudness_lufs, analysis_b.loudness_lufs),
+        gains,
+        1000.0 * lag_s,
+        tuple(notes),
+    )
+
+
+def _stacked(name: str, deck: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
+    """Stem names, and all stems as channels of one signal, [S * C, T]."""
+    lifted = {stem: x[None] if getattr(x, "ndim", 3) == 2 else x for stem, x in dict(deck).items()}
+    stems = checked_track(name, lifted)
+    if any(x.shape[0] != 1 for x in stems.values()):
+        raise ValueError(
+            f"{name}: expected one song, stems [C, T], got {next(iter(stems.values())).shape[0]}"
+        )
+    channels = max(x.shape[1] for x in stems.values())
+    return list(stems), torch.cat([x[0].expand(channels, -1) for x in stems.values()])
+
+
+def _by_stem(names: list[str], audio: Tensor) -> dict[str, Tensor]:
+    """The inverse of `_stacked`."""
+    return dict(zip(names, audio.reshape(len(names), -1, audio.shape[-1]), strict=True))
+
+
+def _target(tempo_bpm: float | str | None, a: Analysis, b: Analysis) -> float:
+    if tempo_bpm in (None, "a"):
+        return a.tempo_bpm
+    if tempo_bpm == "b":
+        return b.tempo_bpm
+    if isinstance(tempo_bpm, str) or not 20.0 <= tempo_bpm <= 400.0:
+        raise ValueError(f"align: tempo_bpm must be 'a', 'b' or a number within 20..400, got {tempo_bpm!r}")
+    return float(tempo_bpm)
+
+
+def _speed(name: str, song: Analysis, tempo: float, max_stretch: float) -> tuple[float, str]:
+    """How fast a song must play, and a note where its beat counts as half or two of them."""
+    factor = min((1.0, 2.0, 0.5), key=lambda f: abs(math.log(tempo / (song.tempo_bpm * f))))
+    speed = tempo / (song.tempo_bpm * factor)
+    if abs(speed - 1.0) > max_stretch:
+        raise ValueError(
+            f"align: song {name} has {song.tempo_bpm:.2f} bpm: {tempo:.2f} bpm is"
+            f" {100.0 * (speed - 1.0):+.0f} % from the nearest of its tempo, its half and its double; at most"
+            f" {100.0 * max_stretch:.0f} % is allowed: choose a tempo between, or raise max_stretch"
+        )
+    speed = 1.0 if abs(speed - 1.0) < 1e-6 else speed
+    word = {1.0: "", 2.0: "twice", 0.5: "half"}[factor]
+    return speed, f"song {name} has {song.tempo_bpm:.2f} bpm, taken as {word} that" if word else ""
+
+
+def _start(name: str, song: Analysis, wanted: float | None, usual: float) -> float:
+    """The downbeat nearest to the start that is wanted."""
+    start = usual if wanted is None else wanted
+    if not 0.0 <= start < song.seconds:
+        raise ValueError(f"align: {name} must lie within the song, 0..{song.seconds:.2f} s, got {start!r}")
+    return min(song.downbeats_s, key=lambda downbeat: abs(downbeat - start))
+
+
+def _gains(lufs_a: float, lufs_b: float) -> tuple[float, float]:
+    return min(0.0, lufs_b - lufs_a), min(0.0, lufs_a - lufs_b)
+
+
+def _lag(sounds: list[Tensor], cues: list[float], tempo: float, sample_rate: int) -> tuple[float, float]:
+    """Seconds by which B must be later for its strokes to meet A's, and how alike both rhythms are, 0..1."""
+    beats_per_s, bins = tempo / 60.0, 2 * round(500.0 / (tempo / 60.0))
+    around = AROUND_BARS * BEATS_PER_BAR / beats_per_s
+    folded = []
+    for sound, cue in zip(sounds, cues, strict=True):
+        first = max(0, round((cue - around) * sample_rate))
+        part = sound[:, first : round((cue + around) * sample_rate)]
+        mono = soxr.resample(part.mean(0).cpu().float().numpy(), sample_rate, rhythm.RATE, quality="HQ")
+        full, low, _ = rhythm.parts(rhythm.onsets(mono))
+        curve = rhythm.fold(low + 0.3 * full, beats_per_s, 1, bins)
+        shift = (cue - first / sample_rate) * beats_per_s % 1.0
+        spectrum = np.fft.rfft(curve - curve.mean())
+        spectrum *= np.exp(2j * np.pi * shift * np.arange(len(spectrum)))
+        folded.append(spectrum / (np.linalg.norm(np.fft.irfft(spectrum, bins)) + 1e-9))
+    likeness = np.fft.irfft(folded[0] * np.conj(folded[1]), bins)
+    reach = bins // 16
+    lags = np.arange(-reach, reach + 1)
+    best = int(lags[np.argmax(likeness[lags])])
+    return best / bins / beats_per_s, float(likeness[best])
+
+
+def _on_one_line(sounds: list[Tensor], place: int) -> tuple[list[Tensor], tuple[int, int]]:
+    """Both padded to one length, B beginning `place` samples after A; where each begins."""
+    begins = max(0, -place), max(0, place)
+    length = max(begin + x.shape[-1] for begin, x in zip(begins, sounds, strict=True))
+    padded = [
+        torch.nn.functional.pad(x, (begin, length - begin - x.shape[-1]))
+        for begin, x in zip(begins, sounds, strict=True)
+    ]
+    return padded, begins
+
+
+def _grid(start_s: float, tempo: float, seconds: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Beats and downbeats of the whole time line, one of them at start_s."""
+    beat = 60.0 / tempo
+    before = int(start_s / beat + 1e-9)
+    count = max(1, math.ceil((seconds - start_s) / beat - 1e-9))
+    beats = [max(0.0, start_s + n * beat) for n in range(-before, count)]
+    return tuple(beats), tuple(beats[before % BEATS_PER_BAR :: BEATS_PER_BAR])
