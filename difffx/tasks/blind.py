@@ -67,6 +67,8 @@ class BlindEstimation(Task):
     first    how training begins, if not with the loss; left out where sfx and afx have different knobs
     switch_weight   of the cross-entropy, in nats, of what the network says is on against what was; counts
              where both graphs have switches, as many, in the same order
+    augment  (wet, generator) -> what the encoder hears of it in training, see `Recordings`; losses compare
+             with the wet itself, and validation and test hear that
 
     Raises GraphError where no gradient passes through the afx, ValueError where the loss compares knobs
     and the two graphs have different ones. Peladeau, Peeters (2024), arXiv 2310.11781.
@@ -84,6 +86,7 @@ class BlindEstimation(Task):
         seed: int = 0,
         first: SettingsFirst | None = None,
         switch_weight: float = 0.1,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler, seed)
         require_gradient(afx)
@@ -95,6 +98,7 @@ class BlindEstimation(Task):
         if self.first:
             self.first.loss.require(sfx.spec, afx.spec)
         self.first_steps = 0
+        self.augment = augment
         self.switches = (sfx.spec.switches, afx.spec.switches)
         self.switch_weight = switch_weight if len(set(map(len, self.switches))) == 1 else 0.0
 
@@ -112,12 +116,13 @@ class BlindEstimation(Task):
         if stage == "train" and self.global_step < self.first_steps:
             return self.step_by_settings(batch, index)
         target = self.render(batch, stage, index)
+        sound = self.sound(target.audio, index) if stage == "train" else target.audio
         with self.timed("encoder"):
-            posterior = self.posterior(target.audio)
+            posterior = self.posterior(sound)
             if posterior is not None and stage == "train":
                 z_hat = posterior.rsample(1, self.chance("sample", stage, index))[:, 0]
             else:
-                z_hat = self.best(posterior) if posterior is not None else self.guess(target.audio)
+                z_hat = self.best(posterior) if posterior is not None else self.guess(sound)
         with self.timed("afx"):
             pred = Estimate(self.afx(batch["dry"], controls=self.afx.from_unit(z_hat)), z_hat)
         wanted = stage != "train" or self.switches[0]
@@ -156,11 +161,12 @@ class BlindEstimation(Task):
         names = [name for name in batch["name"] for _ in range(repeats)]
         batch = {"dry": batch["dry"].repeat_interleave(repeats, 0), "name": names}
         target = self.render(batch, "train", index)
-        nll = self.surprise(target, "train", index)
+        sound = self.sound(target.audio, index)
+        nll = self.surprise(Estimate(sound, target.z), "train", index)
         if nll is not None:
             return self.log_terms("train", {"nll": nll.mean()}, nll.mean(), len(nll))
         with self.timed("encoder"):
-            z_hat = self.guess(target.audio)
+            z_hat = self.guess(sound)
         return self.judge(loss, Estimate(target.audio, z_hat), target, "train")
 
     @torch.no_grad()
@@ -170,6 +176,13 @@ class BlindEstimation(Task):
             z = batch["z"] if "z" in batch else self.draw(self.sfx.spec, batch, stage, index)
             heard = self.sfx.spec.heard(z) if self.sfx.spec.switches else None
             return Estimate(self.sfx(batch["dry"], controls=self.sfx.from_unit(z)), z, heard)
+
+    def sound(self, wet: Tensor, index: int) -> Tensor:
+        """What the encoder hears of wet [B, C, T] in a step of training."""
+        if self.augment is None:
+            return wet
+        with self.timed("augment"):
+            return self.augment(wet, self.chance("augment", "train", index))
 
     def estimate(self, wet: Tensor) -> Tensor:
         """wet [B, C, T] -> z [B, P, 1]; at a switch, how sure it is that the effect is on.

@@ -130,6 +130,7 @@ def test_help_lists_every_group_and_option(run):
         "encoder: cqt, histograms, mee, statistics, time_frequency",
         "loss: mel",
         "data: folder, musdb18",
+        "augment: none, recordings",
     ):
         assert line in result.stdout
 
