@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 SPLITS = ("train", "val", "test")
+FULL_SCALE = 32_767  # of 16 bits
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -37,6 +38,30 @@ class EpochOrder(Sampler[int]):
 
     def __len__(self) -> int:
         return self.size
+
+
+class Kept(Dataset):
+    """A data set of which only the first `pool` items are ever made, kept in memory with 16 bits a sample.
+
+    Item `index` is item `index % pool` of `data`; each worker keeps its own.
+    """
+
+    def __init__(self, data: Dataset, pool: int) -> None:
+        if pool < 1:
+            raise ValueError(f"pool must be at least 1, got {pool}")
+        self.data, self.pool = data, pool
+        self.kept: dict[int, tuple[np.ndarray, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        place = index % self.pool
+        if place not in self.kept:
+            item = self.data[place]
+            self.kept[place] = (np.round(item["dry"].numpy() * FULL_SCALE).astype(np.int16), item["name"])
+        audio, name = self.kept[place]
+        return {"dry": torch.from_numpy(audio.astype(np.float32) / np.float32(FULL_SCALE)), "name": name}
 
 
 class SegmentData(LightningDataModule):

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from difffx.data.instruments import HOP, Studio, at_audio_rate, db, studio
 from difffx.data.players import play
 from difffx.data.score import write_score
-from difffx.data.segments import SegmentData, generator
+from difffx.data.segments import Kept, SegmentData, generator
 
 # who plays together, and how often
 BANDS = (
@@ -53,7 +53,6 @@ LEVELS_DB = {
 CENTERED = ("drums", "bass", "sung", "spoken")
 ROOMS = 24
 COSINES = 9
-FULL_SCALE = 32_767
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def render(
 
 
 class SyntheticSegments(Dataset):
-    """Item `index` is a segment of music that exists nowhere else; with a pool, one of as many, kept."""
+    """Item `index` is a segment of music that exists nowhere else."""
 
     def __init__(
         self,
@@ -199,29 +198,17 @@ class SyntheticSegments(Dataset):
         split: str,
         items: int,
         few: float,
-        pool: int | None = None,
     ) -> None:
         self.sample_rate, self.num_samples, self.channels = sample_rate, num_samples, channels
-        self.seed, self.split, self.items, self.few, self.pool = seed, split, items, few, pool
-        self.kept: dict[int, np.ndarray] = {}
+        self.seed, self.split, self.items, self.few = seed, split, items, few
 
     def __len__(self) -> int:
         return self.items
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
-        if self.pool is None:
-            audio = self.made(index)
-        else:
-            place = index % self.pool
-            if place not in self.kept:
-                self.kept[place] = np.round(self.made(place) * FULL_SCALE).astype(np.int16)
-            audio = self.kept[place].astype(np.float32) / np.float32(FULL_SCALE)
-        return {"dry": torch.from_numpy(audio), "name": f"{self.split}-{index}"}
-
-    def made(self, index: int) -> np.ndarray:
-        """Segment `index`, [C, T] float32."""
         rng = generator(self.seed, self.split, index)
-        return render(rng, self.sample_rate, self.num_samples, self.channels, self.few)
+        audio = render(rng, self.sample_rate, self.num_samples, self.channels, self.few)
+        return {"dry": torch.from_numpy(audio), "name": f"{self.split}-{index}"}
 
 
 class Synthetic(SegmentData):
@@ -281,8 +268,6 @@ class Synthetic(SegmentData):
         )
         if not 0.0 <= few <= 1.0:
             raise ValueError(f"Synthetic: few must lie in 0..1, got {few}")
-        if pool is not None and pool < 1:
-            raise ValueError(f"Synthetic: pool must be at least 1, got {pool}")
         self.few, self.pool = few, pool
 
     def setup(self, stage: str) -> None:
@@ -290,8 +275,9 @@ class Synthetic(SegmentData):
         studio(self.sample_rate)
         acoustics(self.sample_rate, self.num_samples)
 
-    def dataset(self, split: str) -> SyntheticSegments:
-        few, pool = (self.few, self.pool) if split == "train" else (0.0, None)
-        return SyntheticSegments(
-            self.sample_rate, self.num_samples, self.channels, self.seed, split, self.items[split], few, pool
+    def dataset(self, split: str) -> Dataset:
+        few = self.few if split == "train" else 0.0
+        data = SyntheticSegments(
+            self.sample_rate, self.num_samples, self.channels, self.seed, split, self.items[split], few
         )
+        return data if self.pool is None or split != "train" else Kept(data, self.pool)

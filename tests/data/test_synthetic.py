@@ -53,9 +53,9 @@ def test_a_pool_comes_again_in_every_round_the_same_for_all_to_16_bits():
     first = [pooled[i]["dry"] for i in range(3)]
     assert all(torch.equal(pooled[i + 3]["dry"], first[i]) for i in range(3))
     assert all((endless[i]["dry"] - first[i]).abs().max() < 1.0 / 32_767 for i in range(3))
-    assert pooled[4]["name"] == "train-4"
-    data = Synthetic(16_000, seconds=0.5, pool=3)
-    assert data.dataset("test").pool is None
+    assert pooled[4]["name"] == "train-1"
+    test = Synthetic(16_000, seconds=0.5, pool=3, test_items=5).dataset("test")
+    assert len({test[i]["dry"].sum().item() for i in range(5)}) == 5
 
 
 def test_validation_and_test_stay_the_same_in_every_epoch():
