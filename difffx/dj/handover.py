@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from difffx.dj.config import MixerConfig
 from difffx.dj.layout import (
@@ -20,68 +18,26 @@ from difffx.dj.layout import (
     get_default_params,
     index_of,
 )
+from difffx.dj.meeting import Meeting, cut, length, together
 from difffx.dj.mixer import DJMixer
 from difffx.dj.tracks import Track
-from difffx.dj.transitions import BEATS_PER_BAR, transition
+from difffx.dj.transitions import transition
+from difffx.processors import Limiter
 
 FRAMES_PER_BEAT = 16
 QUIET_DB = 100.0  # how far a tail is followed
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Two songs on one time line, that of deck A, and where one hands over to the other.
-
-    deck_a, deck_b   stems {stem: [C, T]} at the rate, tempo and level they are played at
-    sample_rate      Hz
-    first, last      samples between which the transition lies, both on downbeats
-    offset           the sample on which B's first lies; below 0 where B's beginning is not heard
-    bars, tempo_bpm  of the transition
-    """
-
-    deck_a: Track
-    deck_b: Track
-    sample_rate: int
-    first: int
-    last: int
-    offset: int
-    bars: int
-    tempo_bpm: float
-
-    @property
-    def samples(self) -> int:
-        """Of the whole mix: until B ends."""
-        return self.offset + _length(self.deck_b)
-
-    @property
-    def seconds(self) -> float:
-        return (self.last - self.first) / self.sample_rate
-
-    def frames(self, per_beat: int) -> int:
-        """Points of curves, one on the last beat too."""
-        return self.bars * BEATS_PER_BAR * per_beat + 1
-
-    def times_s(self, frames: int) -> Tensor:
-        """Where they lie in the mix, [frames], float64."""
-        return torch.linspace(self.first, self.last, frames, dtype=torch.float64) / self.sample_rate
-
-    def part(self, deck: str, start: int, stop: int) -> dict[str, Tensor]:
-        """What plays on a deck, "a" or "b", from one sample of the mix to another; silence around it."""
-        stems, shift = (self.deck_a, 0) if deck == "a" else (self.deck_b, self.offset)
-        return {stem: _cut(x, start - shift, stop - shift) for stem, x in stems.items()}
-
-    def song(self, deck: str) -> Tensor:
-        """All of a deck's stems together, from its first sample to its last, [2, T]."""
-        return together(self.deck_a if deck == "a" else self.deck_b)
-
 
 Curves = Callable[[Meeting, int], Tensor]
 """What draws a transition: a meeting and how many frames -> [frames, 54], from A alone to B alone."""
 
 
 def by_rule(name: str, **options: object) -> Curves:
-    """A rule of `difffx.dj.TRANSITIONS`; raises ValueError for options it does not have."""
-    transition(name, 2, 1.0, **options)
+    """A rule of `difffx.dj.TRANSITIONS`; raises ValueError for options it does not have or cannot take."""
+    try:
+        transition(name, 2, 1.0, **options)
+    except TypeError as error:
+        values = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise ValueError(f"transition {name}: cannot take {values} ({error})") from None
     return lambda meeting, frames: transition(name, frames, float(meeting.bars), **options)
 
 
@@ -109,7 +65,7 @@ class HandOver:
         worked = self.deck_a if deck == "a" else self.deck_b
         stop = self.start + worked.shape[-1]
         alone = (first, min(self.start, last)) if deck == "a" else (max(stop, first), last)
-        sound = _cut(worked, first - self.start, last - self.start)
+        sound = cut(worked, first - self.start, last - self.start)
         if alone[0] < alone[1]:
             song = together(self.meeting.part(deck, *alone))
             sound[:, alone[0] - first : alone[1] - first] = song
@@ -140,10 +96,56 @@ def hand_over(
     mixer = DJMixer(config)
     sounds = [_played(mixer, meeting.part(deck, start, stop), points, deck) for deck in DECK_NAMES]
     deck_a, deck_b = (sound[:, : meeting.samples - start] for sound in sounds)
-    left = _cut(meeting.song("a"), 0, start)
-    right = _cut(meeting.song("b"), stop - meeting.offset, _length(meeting.deck_b))
+    left = cut(meeting.song("a"), 0, start)
+    right = cut(meeting.song("b"), stop - meeting.offset, length(meeting.deck_b))
     mix = torch.cat([left, deck_a + deck_b, right], 1)
     return HandOver(meeting, mix, drawn, meeting.times_s(len(drawn)), start, deck_a, deck_b)
+
+
+STEMS_APART = {"drum_swap": "drums", "vocal_safe": "vocals"}
+"""Rules that move one stem against the others, and which."""
+
+
+def not_heard(name: str, meeting: Meeting) -> str | None:
+    """In words, what of a rule cannot be heard since a deck does not have that stem by itself; or None."""
+    stem = STEMS_APART.get(name)
+    decks = zip("AB", (meeting.deck_a, meeting.deck_b), strict=True)
+    without = [deck for deck, stems in decks if stem is not None and stem not in stems]
+    if not without:
+        return None
+    return (
+        f"{name} moves the {stem} by themselves, but {' and '.join(without)} came without a stem of {stem}: "
+        "what is there crossfades as a whole; scripts/separate_stems.py makes stems of a song"
+    )
+
+
+def limited(handed: HandOver, ceiling_db: float = -1.0) -> HandOver:
+    """The same with a limiter over the mix, true peaks included; what comes out of the decks stays."""
+    limiter = Limiter(handed.meeting.sample_rate, true_peak=True)
+    with torch.no_grad():
+        return replace(handed, mix=limiter(handed.mix[None], ceiling_db=ceiling_db)[0])
+
+
+def trimmed(handed: HandOver, lead_s: float) -> HandOver:
+    """The same with no more than some seconds of A before the transition and of B after it."""
+    meeting = handed.meeting
+    lead = round(lead_s * meeting.sample_rate)
+    away = max(meeting.first - lead, 0)
+    stop = min(meeting.last + lead, meeting.samples)
+    return replace(
+        handed,
+        meeting=replace(
+            meeting,
+            deck_a={stem: x[:, away:] for stem, x in meeting.deck_a.items()},
+            deck_b={stem: x[:, : stop - meeting.offset] for stem, x in meeting.deck_b.items()},
+            first=meeting.first - away,
+            last=meeting.last - away,
+            offset=meeting.offset - away,
+        ),
+        mix=handed.mix[:, away:stop],
+        times_s=handed.times_s - away / meeting.sample_rate,
+        start=handed.start - away,
+    )
 
 
 def mixer_config(meeting: Meeting, **options: object) -> MixerConfig:
@@ -188,26 +190,9 @@ def tail_samples(curves: Tensor, config: MixerConfig) -> float:
     return seconds * config.sample_rate
 
 
-def together(stems: Track) -> Tensor:
-    """Stems {stem: [C, T]} as one stereo sound, [2, T]."""
-    return functools.reduce(torch.add, stems.values()).expand(2, -1)
-
-
 def _played(mixer: DJMixer, stems: Track, points: Tensor, deck: str) -> Tensor:
     """One deck through the mixer, the other empty: [2, T]."""
     stems = {stem: x[None] for stem, x in stems.items()}
     empty = {"other": torch.zeros_like(next(iter(stems.values()))[:, :1])}
     decks = (stems, empty) if deck == "a" else (empty, stems)
     return mixer(*decks, points)[0][0]
-
-
-def _cut(x: Tensor, start: int, stop: int) -> Tensor:
-    """[C, T] from one sample to another, which may lie outside: silence there. A copy."""
-    total = x.shape[-1]
-    inside = x[:, min(max(start, 0), total) : min(max(stop, 0), total)]
-    lead = min(max(-start, 0), max(stop - start, 0))
-    return pad(inside, (lead, max(stop - start, 0) - lead - inside.shape[-1]))
-
-
-def _length(stems: Track) -> int:
-    return next(iter(stems.values())).shape[-1]

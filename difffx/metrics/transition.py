@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from difffx.dj.handover import HandOver, hand_over, together
+from difffx.dj.handover import HandOver, hand_over
 from difffx.dj.loudness import loudness_curve
+from difffx.dj.meeting import together
 from difffx.functional.cascade import sosfilt
 from difffx.functional.filters import butterworth_low_pass
 from difffx.functional.limiting import interpolated_peak

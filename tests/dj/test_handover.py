@@ -14,7 +14,17 @@ from difffx.dj import (
     recommended_start,
     transition,
 )
-from difffx.dj.handover import Meeting, by_rule, hand_over, mixer_config, pinned, tail_samples, together
+from difffx.dj.handover import (
+    by_rule,
+    hand_over,
+    limited,
+    mixer_config,
+    not_heard,
+    pinned,
+    tail_samples,
+    trimmed,
+)
+from difffx.dj.meeting import Meeting
 
 RATE, TEMPO = 8_000, 120.0
 BAR = 2 * RATE
@@ -153,10 +163,39 @@ def test_a_slow_song_has_its_echo_too():
     assert mixer_config(replace(meeting(), tempo_bpm=30.0)).echo_ms() == pytest.approx(1500.0)
 
 
-def test_mono_and_stereo_stems_meet():
-    x = torch.ones(1, 4), torch.tensor([[1.0] * 4, [2.0] * 4])
-    assert together({"bass": x[0], "other": x[1]}).tolist() == [[2.0] * 4, [3.0] * 4]
-    assert together({"bass": x[0]}).tolist() == [[1.0] * 4] * 2
+def test_a_mix_that_is_trimmed_is_a_part_of_the_whole():
+    whole = hand_over(meeting(offset=BAR + 77, seconds=(9.0, 12.0)), by_rule("bass_swap"))
+    short = trimmed(whole, 1.0)
+    assert short.mix.shape[1] == 2 * BAR + 2 * RATE and short.meeting.samples == short.mix.shape[1]
+    assert torch.equal(short.mix, whole.mix[:, 2 * BAR - RATE : 4 * BAR + RATE])
+    assert short.times_s[0].item() == pytest.approx(1.0)
+    for deck_name in "ab":
+        heard = whole.heard(deck_name, 2 * BAR - RATE, 4 * BAR + RATE)
+        assert torch.equal(short.heard(deck_name, 0, short.mix.shape[1]), heard)
+    assert torch.equal(trimmed(whole, 100.0).mix, whole.mix)
+
+
+def test_a_limiter_holds_the_mix_and_leaves_what_is_below():
+    both = meeting()
+    loud = replace(both, deck_b={stem: 8.0 * x for stem, x in both.deck_b.items()})
+    handed = limited(hand_over(loud, by_rule("cut")))
+    assert handed.mix.abs().max() <= 10 ** (-1 / 20) and handed.mix[:, both.last :].abs().max() > 0.8
+    quiet = slice(0, both.first - RATE)
+    assert torch.equal(handed.mix[:, quiet], both.song("a")[:, quiet])
+
+
+@pytest.mark.parametrize(
+    ("name", "stems", "says"),
+    [
+        ("drum_swap", ("other",), "A and B came without a stem of drums"),
+        ("vocal_safe", ("drums", "other"), "A and B came without a stem of vocals"),
+        ("drum_swap", ("drums", "other"), None),
+        ("bass_swap", ("other",), None),
+    ],
+)
+def test_a_rule_says_what_cannot_be_heard_of_it(name, stems, says):
+    found = not_heard(name, meeting(stems=stems))
+    assert found is None if says is None else says in found
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
@@ -170,3 +209,5 @@ def test_an_unknown_rule_or_option_is_refused_before_anything_is_rendered():
         by_rule("bass_swop")
     with pytest.raises(ValueError, match="no option 'lenght'"):
         by_rule("cut", lenght=2)
+    with pytest.raises(ValueError, match=r"bass_swap: cannot take enter=0\.5"):
+        by_rule("bass_swap", enter=0.5)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from difffx.dj.handover import Meeting, by_rule, hand_over
+from difffx.dj.handover import by_rule, hand_over
+from difffx.dj.meeting import Meeting
 from difffx.metrics.transition import (
     clash,
     level_step_db,
