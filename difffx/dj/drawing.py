@@ -155,10 +155,11 @@ def perturbed(rng: np.random.Generator, curves: np.ndarray, seconds: float) -> n
 def walks(rng: np.random.Generator, frames: int, seconds: float, fast_hz: float, count: int) -> np.ndarray:
     """Slow random curves, [frames, count], each of mean 0 and variance 1 over many draws.
 
-    Sums of sines below fast_hz at random; the slowest takes four times as long as the segment.
+    Sums of sines below fast_hz, or below what so many points can show; the slowest takes eight times as long
+    as the segment.
     """
-    slow = 0.25 / max(seconds, 1e-3)
-    hz = rng.uniform(0.5 * slow, max(fast_hz, slow), (6, count))
+    slow, shown = 0.125 / seconds, 0.5 * (frames - 1) / seconds
+    hz = rng.uniform(slow, max(min(fast_hz, shown), 2.0 * slow), (6, count))
     phase = rng.uniform(0.0, 2.0 * np.pi, (6, count))
     times = np.linspace(0.0, seconds, frames)
     return np.sqrt(2.0 / 6.0) * np.sin(2.0 * np.pi * hz * times[:, None, None] + phase).sum(1)

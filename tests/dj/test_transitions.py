@@ -1,5 +1,7 @@
+import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from difffx.dj import (
     index_of,
     transition,
 )
+from difffx.dj.transitions import OPTION_RANGES, draw_options
 
 BARS, FRAMES = 16, 16 * 4 * 4 + 1  # four points a beat
 
@@ -174,3 +177,21 @@ def test_what_cannot_be_drawn_is_refused(options, message):
 
 def test_every_label_is_a_number_of_its_own():
     assert index_of("b", "sends", "delay_feedback") == 53 and len(set(LABELS)) == 54
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_every_option_of_every_rule_can_be_drawn_and_changes_the_curves(name):
+    known = [
+        option for option in inspect.signature(TRANSITIONS[name]).parameters if option not in ("at", "bars")
+    ]
+    assert list(OPTION_RANGES[name]) == known
+    rng = np.random.default_rng(0)
+    drawn = [draw_options(rng, name) for _ in range(20)]
+    low, high = torch.tensor([(0.0, 2.0 if ".eq_" in label else 1.0) for label in LABELS]).unbind(1)
+    for options in drawn:
+        params = transition(name, 65, 8, **options)
+        assert (params >= low).all() and (params <= high).all() and params.isfinite().all()
+    first = transition(name, FRAMES, BARS, **drawn[0])
+    for option in known:
+        others = [transition(name, FRAMES, BARS, **{**drawn[0], option: o[option]}) for o in drawn[1:]]
+        assert not all(torch.equal(first, other) for other in others), option
