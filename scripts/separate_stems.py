@@ -70,19 +70,19 @@ def work(options: argparse.Namespace, tally: Tally) -> None:
 
 def separate_one(library: Library, song: Song, separator: Separator, tally: Tally, show: Show) -> None:
     """One song, and one line on it; where something is wrong with it the run goes on."""
-    begin, name = time.monotonic(), printable(song.name)
+    begin = time.monotonic()
     show(song.name, 0.0)
     try:
         line = library.add(song, separator, lambda part: show(song.name, part))
     except (AudioError, OSError) as error:
-        ASIDE.print(f"failed: {name}: {printable(str(error).removeprefix(f'{song.path}: '))}")
+        ASIDE.print(f"failed: {song.name}: {str(error).removeprefix(f'{song.path}: ')}")
         tally.failed[song.name] = tally.waiting.pop(song.name)
         return
     tally.separated[song.name] = line["seconds"]
     del tally.waiting[song.name]
     kept = all(file.endswith(library.settings["format"]) for file in line["stems"].values())
     loud = "" if kept else ", over full scale: 32-bit float WAV"
-    ASIDE.print(f"{name}: {line['seconds']:.1f} s of music in {time.monotonic() - begin:.1f} s{loud}")
+    ASIDE.print(f"{song.name}: {line['seconds']:.1f} s of music in {time.monotonic() - begin:.1f} s{loud}")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def progress_bars(tally: Tally) -> Iterator[Show]:
             before = sum(tally.separated.values()) + sum(tally.failed.values())
             present = tally.waiting[name]
             if part == 0.0:
-                bars.reset(one, total=present, description=printable(name))
+                bars.reset(one, total=present, description=name)
             bars.update(one, completed=part * present)
             bars.update(every, completed=before + part * present)
 
@@ -110,11 +110,6 @@ def seconds(song: Song, limit: float | None) -> float:
         return min(audio_io.info(song.path).seconds, limit or float("inf"))
     except AudioError:
         return 0.0
-
-
-def printable(text: str) -> str:
-    """Names that are no UTF-8 would stop a terminal."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def arguments() -> argparse.Namespace:
@@ -148,7 +143,7 @@ def main() -> None:
         work(options, tally)
     except (ValueError, OSError) as error:
         finished = f" ({len(tally.separated)} songs were separated)" if tally.separated else ""
-        sys.exit(f"error: {printable(' '.join(str(error).split()))}{finished}")
+        sys.exit(f"error: {' '.join(str(error).split())}{finished}")
     except KeyboardInterrupt:
         SCREEN.print(tally.table())
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -50,22 +50,22 @@ class Song:
 def find_songs(places: Sequence[Path], out: Path) -> tuple[list[Song], list[str]]:
     """Every audio file in files and folders, none twice, none below `out`; and in words what was left out."""
     songs: dict[Path, Song] = {}
-    foreign: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     for place in places:
         if not place.exists():
             raise LibraryError(f"{place}: no such file or folder")
         for path in _files(place):
-            if place.is_dir() and not audio_io.is_audio(path):
-                foreign[path.suffix.lower()] += path.suffix.lower() in FOREIGN
+            suffix = path.suffix.lower()
+            if not _is_utf_8(path):
+                left_out["whose name is no UTF-8 (rename it)"] += 1
+            elif place.is_dir() and not audio_io.is_audio(path):
+                left_out[f"{suffix} (convert it to FLAC or WAV)"] += suffix in FOREIGN
             elif not path.resolve().is_relative_to(out.resolve()):
                 name = path.relative_to(place) if place.is_dir() else Path(path.name)
                 songs.setdefault(path.resolve(), Song(name.with_suffix("").as_posix(), path.resolve()))
-    found = ", ".join(f"{count} {suffix}" for suffix, count in foreign.most_common() if count)
-    notes = [f"left out: {found} (convert them to FLAC or WAV)"] if found else []
+    notes = [f"left out: {count} {what}" for what, count in left_out.most_common() if count]
     if not songs:
-        raise LibraryError(
-            f"no songs in {', '.join(map(str, places))}{'; ' if notes else ''}{''.join(notes)}"
-        )
+        raise LibraryError("; ".join([f"no songs in {', '.join(map(str, places))}", *notes]))
     return list(songs.values()), notes
 
 
@@ -154,14 +154,14 @@ class Library:
         suffix = "wav" if loudest > 1.0 else self.settings["format"]
         folder, partial = self.folder / name, self.folder / PARTIAL
         for stem, audio in stems.items():
-            audio_io.save(partial / f"{stem}.{suffix}", audio, rate)
-            _check_written(partial / f"{stem}.{suffix}", audio)
+            audio_io.save(partial / f"new {stem}.{suffix}", audio, rate)
+            _check_written(partial / f"new {stem}.{suffix}", audio)
         self._save({other: line for other, line in self.lines.items() if other != name})
         folder.mkdir(parents=True, exist_ok=True)
         for old in [folder / f"{stem}.{kind}" for stem in STEM_NAMES for kind in FORMATS]:
             old.unlink(missing_ok=True)
         for stem in stems:
-            os.replace(partial / f"{stem}.{suffix}", folder / f"{stem}.{suffix}")
+            os.replace(partial / f"new {stem}.{suffix}", folder / f"{stem}.{suffix}")
         return {stem: folder / f"{stem}.{suffix}" for stem in stems}
 
     @contextmanager
@@ -249,6 +249,14 @@ def _files(place: Path) -> list[Path]:
         return [place]
     files = (path for path in place.rglob("*") if path.is_file())
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
+
+
+def _is_utf_8(path: Path) -> bool:
+    """libsndfile is given names in UTF-8."""
+    try:
+        return bool(str(path.resolve()).encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _folded(name: str) -> str:
