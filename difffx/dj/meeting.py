@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from difffx.dj.alignment import Aligned, align
+from difffx.dj.alignment import MAX_STRETCH, Aligned, align
 from difffx.dj.analysis import Analysis
 from difffx.dj.tracks import Track
 from difffx.dj.transitions import BEATS_PER_BAR
@@ -85,11 +85,12 @@ def meet(
     start_b_s: float | None = None,
     stretching: bool = True,
     match_loudness: bool = True,
+    max_stretch: float = MAX_STRETCH,
 ) -> tuple[Meeting, Aligned, list[str]]:
     """Two songs brought together for a transition of some bars; how `align` did it; notes in words.
 
     bars         whole; as many as fit before A or B ends
-    tempo_bpm, start_a_s, start_b_s, match_loudness   as for `align`
+    tempo_bpm, start_a_s, start_b_s, match_loudness, max_stretch   as for `align`
     start_a_s    None: A's cue, or earlier in its second half where else it ended within the transition
     stretching   False: every song keeps its own tempo, and the beats drift apart; bars are A's
 
@@ -113,6 +114,7 @@ def meet(
         start_b_s=start_b_s,
         match_loudness=match_loudness,
         fine=stretching,
+        max_stretch=max_stretch,
     )
     meeting, shortened = _on_deck_a(aligned, analysis_a, analysis_b, int(bars))
     return meeting, aligned, [*notes, *aligned.notes, *shortened]
