@@ -16,7 +16,7 @@ from difffx.data.instruments import studio
 from difffx.data.score import Grid, draw_grid, draw_key
 from difffx.data.segments import SPLITS, SegmentData, generator
 from difffx.data.stem_folders import StemTrack, TrackSource, scan_stems, split_stems
-from difffx.data.stem_music import Piece, draw_related_key, make_piece
+from difffx.data.stem_music import Pair, Piece, draw_related_key, make_piece
 from difffx.data.synthetic import acoustics
 from difffx.dj.drawing import CHANCES, Beats, checked_chances, draw_curves
 from difffx.dj.transitions import BEATS_PER_BAR
@@ -32,8 +32,8 @@ SIXTEENTHS = 4  # in a beat
 class Source(Protocol):
     """Where pairs come from."""
 
-    def pair(self, rng: np.random.Generator) -> tuple[Piece, Piece, Grid | None, str]:
-        """Two decks, the grid that they share if it is known, and the name of the item, if it has one."""
+    def pair(self, rng: np.random.Generator) -> Pair:
+        """Two decks, drawn."""
 
 
 class SyntheticSource:
@@ -43,10 +43,15 @@ class SyntheticSource:
         self.sample_rate, self.num_samples, self.channels = sample_rate, num_samples, channels
         self.seed, self.split = seed, split
 
-    def pair(self, rng: np.random.Generator) -> tuple[Piece, Piece, Grid | None, str]:
+    def pair(self, rng: np.random.Generator) -> Pair:
         grid, home = self.draw_group(rng)
-        a, b = (self.piece(rng, grid, home) for _ in "ab")
-        return a, b, grid, ""
+        return self.on_grid(self.piece(rng, grid, home), self.piece(rng, grid, home), grid)
+
+    def on_grid(self, a: Piece, b: Piece, grid: Grid) -> Pair:
+        """Two pieces, with the tempo of their grid and its first downbeat at or after the first sample."""
+        place = float(grid.place(np.zeros(1), self.sample_rate)[0])
+        start_s = -place % grid.per_bar * grid.step / self.sample_rate
+        return Pair(a, b, "", 60.0 * self.sample_rate / (SIXTEENTHS * grid.step), start_s)
 
     def draw_group(self, rng: np.random.Generator) -> tuple[Grid, tuple[int, int]]:
         """Four beats a bar, at a tempo that is danced to, and a home key."""
@@ -72,12 +77,12 @@ class SyntheticPool(SyntheticSource):
         self.pool, self.groups = pool, max(1, pool // GROUP)
         self.kept: dict[int, Piece] = {}
 
-    def pair(self, rng: np.random.Generator) -> tuple[Piece, Piece, Grid | None, str]:
+    def pair(self, rng: np.random.Generator) -> Pair:
         group = int(rng.integers(self.groups))
         members = np.arange(group, self.pool, self.groups)
         grid, home = self.draw_group(self.generator(group, 1))
         a, b = (self.recalled(int(p), grid, home) for p in rng.choice(members, 2, replace=False))
-        return a, b, grid, ""
+        return self.on_grid(a, b, grid)
 
     def generator(self, number: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, SPLITS.index(self.split), number, stream])
@@ -109,20 +114,20 @@ class Pairs(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         rng = generator(self.seed, self.split, index)
-        a, b, grid, name = self.source.pair(rng)
-        gain_a, gain_b = matched(rng, a, b)
-        seconds = (a.stems.shape[-1] - 1) / self.sample_rate
-        beats = None if grid is None else steady(grid, self.sample_rate)
+        pair = self.source.pair(rng)
+        gain_a, gain_b = matched(rng, pair.a, pair.b)
+        seconds = (pair.a.stems.shape[-1] - 1) / self.sample_rate
+        beats = None if pair.start_s is None else Beats(pair.tempo_bpm, pair.start_s)
         params, rule = draw_curves(rng, self.frames, seconds, beats, self.chances)
         return {
-            "a": torch.from_numpy(a.stems * gain_a),
-            "b": torch.from_numpy(b.stems * gain_b),
+            "a": torch.from_numpy(pair.a.stems * gain_a),
+            "b": torch.from_numpy(pair.b.stems * gain_b),
             "params": params,
-            "tempo_bpm": torch.tensor(0.0 if beats is None else beats.tempo_bpm, dtype=torch.float32),
+            "tempo_bpm": torch.tensor(pair.tempo_bpm, dtype=torch.float32),
             "beats": phases(beats, self.frames, seconds),
-            "keys": torch.tensor([a.key, b.key]),
+            "keys": torch.tensor([pair.a.key, pair.b.key]),
             "rule": rule,
-            "name": name or f"{self.split}-{index}",
+            "name": pair.name or f"{self.split}-{index}",
         }
 
 
@@ -133,13 +138,6 @@ def matched(rng: np.random.Generator, a: Piece, b: Piece) -> tuple[np.float32, n
     apart = np.clip(spread * rng.standard_normal(), -limit, limit)
     gains_db = np.array([level + 0.5 * apart - a.loudness, level - 0.5 * apart - b.loudness])
     return tuple(np.float32(10.0 ** ((gain_db - max(0.0, gains_db.max())) / 20.0)) for gain_db in gains_db)
-
-
-def steady(grid: Grid, sample_rate: int) -> Beats:
-    """The tempo of a grid and its first downbeat, at or after the first sample."""
-    place = float(grid.place(np.zeros(1), sample_rate)[0])
-    start_s = -place % grid.per_bar * grid.step / sample_rate
-    return Beats(60.0 * sample_rate / (SIXTEENTHS * grid.step), start_s)
 
 
 def phases(beats: Beats | None, frames: int, seconds: float) -> Tensor:

@@ -14,9 +14,8 @@ import numpy as np
 from difffx.data import audio_io
 from difffx.data.audio_io import AudioError
 from difffx.data.folder import SHORTEST_SECONDS, SILENCE, TRIES
-from difffx.data.score import Grid
 from difffx.data.segments import SPLITS
-from difffx.data.stem_music import Piece, finished
+from difffx.data.stem_music import Pair, Piece, finished
 from difffx.data.stems import stem_files
 from difffx.dj.layout import STEM_NAMES
 
@@ -24,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.jsonl"
 PER_SPLIT = 2  # songs that a pair needs
+FASTEST_BPM = 400.0
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,30 @@ class StemTrack:
 def scan_stems(root: Path) -> list[StemTrack]:
     """Every folder below root, itself included, that holds stems; those that cannot be used are named.
 
-    A stem is a file named drums, bass, vocals or other, of any format. Raises ValueError in one line where
-    there is none.
+    A stem is a file named drums, bass, vocals or other, of any format. Hidden folders are passed over, and
+    a song that manifest.jsonl knows by its contents counts once. Raises ValueError in one line where there
+    is none.
     """
     if not root.is_dir():
         raise ValueError(
             f"data.root={root}: {'is a file, not a folder' if root.exists() else 'no such folder'}"
         )
-    known, tracks, refused = read_manifest(root), [], []
-    folders = sorted({path.parent for path in root.rglob("*") if is_stem(path)})
-    for folder in folders:
-        place = folder.relative_to(root).as_posix()
-        about = known.get(place, {})
+    known, heard, tracks, refused = read_manifest(root), set(), [], []
+    for place in sorted({path.parent.relative_to(root) for path in root.rglob("*") if is_stem(path)}):
+        about = known.get(place.as_posix(), {})
+        if any(part.startswith(".") for part in place.parts) or about.get("sha256") in heard:
+            continue
         try:
-            files = stem_files(folder)
+            files = stem_files(root / place)
             seconds = min(audio_io.info(file).seconds for file in files.values())
             if seconds < SHORTEST_SECONDS:
-                raise AudioError(f"{folder}: {seconds:.2f} s, shorter than {SHORTEST_SECONDS:g} s")
-            tempo = about.get("tempo_bpm")
-            tempo = float(tempo) if isinstance(tempo, (int, float)) and 0.0 < tempo < 1000.0 else 0.0
-            tracks.append(StemTrack(str(about.get("name", place)), files, seconds, tempo))
+                raise AudioError(f"{root / place}: {seconds:.2f} s, shorter than {SHORTEST_SECONDS:g} s")
         except AudioError as error:
             refused.append(str(error).removeprefix(f"{root}/"))
+            continue
+        heard |= {about["sha256"]} if "sha256" in about else set()
+        name = place.as_posix() if place.parts else root.resolve().name
+        tracks.append(StemTrack(name, files, seconds, about.get("tempo_bpm", 0.0)))
     if not tracks:
         found = f"; {refused[0]}" if refused else ""
         raise ValueError(
@@ -76,22 +78,24 @@ def is_stem(path: Path) -> bool:
 
 
 def read_manifest(root: Path) -> dict[str, dict]:
-    """Folder, relative to root -> what manifest.jsonl says about it; empty where there is none."""
-    path, known = root / MANIFEST, {}
-    if not path.is_file():
-        return known
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    """Folder of a song, relative to root -> its tempo_bpm and sha256, where manifest.jsonl says them.
+
+    A line is an object as `scripts/separate_stems.py` writes it; tempo_bpm may be added. Raises ValueError
+    naming the line that is none.
+    """
+    path = root / MANIFEST
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    known = {}
+    for number, text in enumerate(lines, 1):
         try:
-            about = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number} is not JSON ({error.msg})") from None
-        if not isinstance(about, dict):
-            raise ValueError(f"{path}: line {number} is not a JSON object")
-        place = about.get("folder", about.get("name"))
-        if isinstance(place, str):
-            known[place.strip("/")] = about
+            line = json.loads(text)
+            tempo, place = float(line.get("tempo_bpm") or 0.0), str(line["name"])
+            digest = line.get("source", {}).get("sha256")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: line {number} is damaged; repair or remove it") from error
+        if not 0.0 <= tempo <= FASTEST_BPM:
+            raise ValueError(f"{path}: line {number}: tempo_bpm must lie within 0..{FASTEST_BPM:g}")
+        known[place] = {"tempo_bpm": tempo} | ({"sha256": digest} if digest else {})
     return known
 
 
@@ -137,10 +141,10 @@ class TrackSource:
         self.channels, self.seed, self.split, self.pool = channels, seed, split, pool
         self.kept: dict[int, tuple[Piece, str]] = {}
 
-    def pair(self, rng: np.random.Generator) -> tuple[Piece, Piece, Grid | None, str]:
-        first, second = rng.choice(len(self.tracks), 2, replace=False)
-        (a, name_a), (b, name_b) = (self.segment(rng, int(n)) for n in (first, second))
-        return a, b, None, f"{name_a} + {name_b}"
+    def pair(self, rng: np.random.Generator) -> Pair:
+        first, second = (int(number) for number in rng.choice(len(self.tracks), 2, replace=False))
+        (a, name_a), (b, name_b) = (self.segment(rng, number) for number in (first, second))
+        return Pair(a, b, f"{name_a} + {name_b}", self.tracks[first].tempo_bpm)
 
     def segment(self, rng: np.random.Generator, number: int) -> tuple[Piece, str]:
         """A random place of a song where something is heard, and its name."""

@@ -11,6 +11,7 @@ from scipy import fft
 from difffx.data.instruments import Studio, db, studio
 from difffx.data.players import play
 from difffx.data.score import SCALES, Grid, Score, draw_key, write_score
+from difffx.data.segments import FULL_SCALE
 from difffx.data.synthetic import COSINES, LEVELS_DB, ROOMS, Acoustics, acoustics
 from difffx.dj.layout import STEM_NAMES
 
@@ -31,7 +32,6 @@ MOVES = 0.3  # a stem comes in, goes out or pauses at a downbeat
 RAMP_S = 0.004
 RELATED = (0, 0, 7, 5)  # semitones to the root of a related key: the same, a fifth up, a fifth down
 LOUDNESS_BLOCK = 4096
-FULL_SCALE = 32_767
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,22 @@ class Piece:
 
     def unpacked(self) -> Piece:
         return replace(self, stems=self.stems.astype(np.float32) * np.float32(1.0 / FULL_SCALE))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two decks before they are brought to one loudness.
+
+    name        of the item; empty: by its number
+    tempo_bpm   of deck A, 0: not known
+    start_s     of the first downbeat of both, None: not known
+    """
+
+    a: Piece
+    b: Piece
+    name: str = ""
+    tempo_bpm: float = 0.0
+    start_s: float | None = None
 
 
 def draw_related_key(rng: np.random.Generator, home: tuple[int, int], chance: float) -> tuple[int, int]:
@@ -155,7 +171,7 @@ def placed(
 def finished(stems: np.ndarray, sample_rate: int, key: int) -> Piece:
     """Turned up or down until the loudest of the stems and of their sum is just below full scale."""
     mix = stems.sum(0)
-    peak = max(np.abs(stems).max(), np.abs(mix).max(), 1e-9)
+    peak = max(stems.max(), -stems.min(), mix.max(), -mix.min(), 1e-9)
     return Piece(stems * np.float32(0.999 / peak), loudness(mix, sample_rate) - 20.0 * np.log10(peak), key)
 
 
