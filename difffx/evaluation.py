@@ -11,6 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from difffx import dj_evaluation
 from difffx.audibility import audibility, audibility_table, explained, unknowable
 from difffx.callbacks import write_results
 from difffx.losses import Estimate
@@ -18,7 +19,7 @@ from difffx.metrics import audio_metrics, knob_errors, knob_units
 from difffx.params import ControlSpec
 from difffx.plots import knob_scatter, save_figure
 from difffx.runs import Run, write_json
-from difffx.tasks import Task
+from difffx.tasks import DJTask, Task
 from difffx.tasks.likelihood import around, dequantized, nats_per_value
 
 BASELINES = ("dry", "midpoint", "random")
@@ -31,6 +32,8 @@ def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
 
     evaluation.json in the run folder is the latest one.
     """
+    if isinstance(run.task, DJTask):
+        return dj_evaluation.report(run, batches, data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results, guesses = evaluate(run.task.to(device), batches)
     if guesses is not None and "clips" in results:  # a benchmark: every batch brings its settings

@@ -19,6 +19,8 @@ from torch import Tensor
 from difffx import plots
 from difffx.data import audio_io
 from difffx.inference import at_level_of
+from difffx.plots.moves import moves
+from difffx.tasks.dj import TransitionExamples
 
 CEILING = 0.98
 
@@ -83,22 +85,36 @@ def example_batch(task: lightning.LightningModule, batch: Mapping) -> object:
 
 
 def example_players(examples: object, items: int = 4) -> dict[str, Tensor]:
-    """{"0/dry": [C, T], "0/wet": ..., "0/wet_hat": ...}, an item's three equally loud, none above 0.98."""
+    """{"0/dry": [C, T], "0/wet": ..., "0/wet_hat": ...}, an item's equally loud, none above 0.98.
+
+    Of a transition: a, b, mix, mix_hat.
+    """
     players: dict[str, Tensor] = {}
-    for item in range(min(items, len(examples.dry))):
-        sounds = {"dry": examples.dry, "wet": examples.target.audio, "wet_hat": examples.pred.audio}
-        sounds = {name: x[item].detach().float().cpu() for name, x in sounds.items()}
-        leveled = {name: at_level_of(x, sounds["dry"]) for name, x in sounds.items()}
+    batch = example_sounds(examples)
+    first = next(iter(batch))
+    for item in range(min(items, len(batch[first]))):
+        sounds = {name: x[item].detach().float().cpu() for name, x in batch.items()}
+        leveled = {name: at_level_of(x, sounds[first]) for name, x in sounds.items()}
         peak = max(x.abs().max().item() for x in leveled.values())
         turn = min(1.0, CEILING / max(peak, 1e-9))
         players |= {f"{item}/{name}": turn * x for name, x in leveled.items()}
     return players
 
 
+def example_sounds(examples: object) -> dict[str, Tensor]:
+    """All that there is to hear, by name, [B, C, T]: what went in, the truth, the answer."""
+    if isinstance(examples, TransitionExamples):
+        return examples.sounds
+    return {"dry": examples.dry, "wet": examples.target.audio, "wet_hat": examples.pred.audio}
+
+
 def example_figures(task: lightning.LightningModule, examples: object, items: int = 4) -> dict[str, Figure]:
     """Every figure that there is material for: curves and settings need knobs, the scatter true ones."""
-    sounds = {"dry": examples.dry[0], "wet": examples.target.audio[0], "wet_hat": examples.pred.audio[0]}
+    sounds = {name: x[0] for name, x in example_sounds(examples).items()}
     figures = {"spectrograms": plots.spectrograms(sounds, task.sample_rate)}
+    if isinstance(examples, TransitionExamples):
+        pairs = list(zip(examples.found, examples.true, strict=True))[:items]
+        return figures | {f"moves_{i}": moves(*pair, examples.seconds) for i, pair in enumerate(pairs)}
     z, z_hat = examples.target.z, examples.pred.z
     if z_hat is None:
         return figures

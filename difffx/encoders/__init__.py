@@ -15,6 +15,7 @@ from difffx.encoders.posteriors import (
     distinct,
     to_normal,
 )
+from difffx.encoders.stem_pair import StemPair
 from difffx.encoders.time_frequency import TimeFrequencyEncoder
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Posterior",
     "PosteriorHead",
     "StaticHead",
+    "StemPair",
     "TimbreEncoder",
     "TimeFrequencyEncoder",
     "distinct",

@@ -2,6 +2,16 @@
 
 from difffx.tasks.base import Task, warmup_cosine
 from difffx.tasks.blind import BlindEstimation, Examples, SettingsFirst
+from difffx.tasks.dj import DJEstimation, DJTask
 from difffx.tasks.proxy import ProxyTraining
 
-__all__ = ["BlindEstimation", "Examples", "ProxyTraining", "SettingsFirst", "Task", "warmup_cosine"]
+__all__ = [
+    "BlindEstimation",
+    "DJEstimation",
+    "DJTask",
+    "Examples",
+    "ProxyTraining",
+    "SettingsFirst",
+    "Task",
+    "warmup_cosine",
+]

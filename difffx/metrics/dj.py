@@ -1,0 +1,166 @@
+"""How far off an estimated transition is: in the gains that are heard, in the moment of the swap, by ear."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from difffx.dj.config import MixerConfig
+from difffx.dj.layout import DECK_NAMES, STEM_NAMES
+from difffx.dj.mel_distance import mel_distance
+from difffx.dj.responses import (
+    Bands,
+    deck_levels,
+    in_db,
+    line_levels,
+    sends,
+    stem_levels,
+    strip_masks,
+    strips,
+)
+from difffx.metrics.audio import si_sdr
+
+SWAP_BANDS = ("low", "mid", "high")
+CUT_DB = 1.0  # a filter that takes less of its stem is not heard
+FAINT_DB = -40.0  # of a stem's level: its filters are not heard
+UNITS = {
+    "response_db": "dB",
+    "gain": "",
+    "cutoff_octaves": "octaves",
+    "sends": "",
+    "feedback": "",
+    "swap_ms": "ms",
+    "mel_db": "dB",
+    "si_sdr": "dB",
+}
+
+
+@torch.no_grad()
+def transition_metrics(
+    found: Tensor,
+    true: Tensor,
+    energies: Tensor,
+    bands: Bands,
+    config: MixerConfig,
+    seconds: float,
+    echo_s: Tensor,
+) -> dict[str, Tensor]:
+    """Distances of curves, each item by itself; NaN where there is nothing to compare. All lower is better.
+
+    found, true      [B, F, 54]
+    energies         [B, F, 2, 4, K]  of the stems, see `difffx.dj.responses.stem_energies`
+    seconds, echo_s  length of the mix; [B], from a sound to its echo
+    returns          name -> [B]
+
+    response_db      difference of the gain of each stem in each band, nothing below -60 dB, weighted by the
+                     power of the stem there before the mixer; of all stems, and of each: response_db/a_drums
+    gain             of the amplitude of each stem, 1 as it is, weighted by its power
+    cutoff_octaves   of low- and high-passes, where either takes 1 dB or more of a stem that is heard in truth
+    sends            of what arrives in hall and echo, as amplitude: sends times the level of the deck
+    feedback         while something is in the line
+    swap_ms          of the moment when B's level overtakes A's, mean of bass, mid and treble;
+                     a swap that is not found is off by the longer side of it
+    """
+    masks, goal = (strip_masks(x, bands, config) for x in (found, true))
+    apart = (in_db(masks) - in_db(goal)).abs()
+    scores = {"response_db": _mean(apart, energies, (1, 2, 3, 4))}
+    power, level = energies.sum(-1), deck_levels(goal, energies)
+    gains = (stem_levels(masks, energies) - stem_levels(goal, energies)).abs()
+    scores["gain"] = _mean(gains, power, (1, 2, 3))
+    scores["cutoff_octaves"] = _cutoffs(found, true, energies, bands, config)
+    sent, sent_true = (
+        deck_levels(mask, energies)[..., None] * sends(x)[..., :2]
+        for mask, x in ((masks, found), (goal, true))
+    )
+    scores["sends"] = (sent - sent_true).abs().mean((1, 2, 3))
+    frame_s = seconds / max(true.shape[1] - 1, 1)
+    line = line_levels(level * sends(true)[..., 1], sends(true)[..., 2], frame_s, echo_s, config)
+    line = torch.where(line > 0.01, line, torch.zeros_like(line))
+    scores["feedback"] = _mean((sends(found)[..., 2] - sends(true)[..., 2]).abs(), line, (1, 2))
+    scores["swap_ms"] = _swaps(masks, goal, energies, bands, config, seconds)
+    by_stem = _mean(apart, energies, (1, 4))
+    for d, deck in enumerate(DECK_NAMES):
+        scores |= {f"response_db/{deck}_{stem}": by_stem[:, d, s] for s, stem in enumerate(STEM_NAMES)}
+    return scores
+
+
+@torch.no_grad()
+def mix_metrics(found: Tensor, true: Tensor, sample_rate: int) -> dict[str, Tensor]:
+    """Distances of two renders [B, 2, T], each item by itself: mel_db, see `mel_distance`, and si_sdr, of which
+    more is better."""
+    pairs = zip(found, true, strict=True)
+    mel_db = found.new_tensor([mel_distance(*pair, sample_rate)["all"] for pair in pairs])
+    return {"mel_db": mel_db, "si_sdr": si_sdr(found, true)}
+
+
+def swap_times(masks: Tensor, energies: Tensor, bands: Bands, config: MixerConfig, seconds: float) -> Tensor:
+    """When deck B's level overtakes deck A's in bass, mid and treble, in seconds, [B, 3].
+
+    masks   [B, F, 2, 4, K] from `strip_masks`
+
+    Levels are those of the strips on the mean spectrum of each stem, each deck relative to itself unmixed. Of
+    several moments the one counts that leaves A ahead before it and B after it for longest; NaN where one of
+    the decks is ahead all the time.
+    """
+    mean = energies.mean(1, keepdim=True)
+    hz = torch.tensor(bands.hz, device=masks.device)
+    edges = (0.0, config.eq_low_hz, config.eq_high_hz, math.inf)
+    found = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        inside = ((hz >= low) & (hz < high)).to(masks)
+        whole = (inside * mean).sum((-1, -2)).clamp(min=1e-12)
+        level = ((inside * mean * masks.square()).sum((-1, -2)) / whole).sqrt()
+        found.append(_crossing(level[..., 1] - level[..., 0], seconds))
+    return torch.stack(found, 1)
+
+
+def _swaps(
+    masks: Tensor, goal: Tensor, energies: Tensor, bands: Bands, config: MixerConfig, seconds: float
+) -> Tensor:
+    """In ms; who swaps nowhere although there is a swap is off by the longer side of it."""
+    found, true = (swap_times(mask, energies, bands, config, seconds) for mask in (masks, goal))
+    missed = torch.maximum(true, seconds - true)
+    return 1000.0 * (found - true).abs().where(found.isfinite(), missed).nanmean(1)
+
+
+def _crossing(ahead: Tensor, seconds: float) -> Tensor:
+    """When a curve [B, F] goes from below zero to above it for good, or nearly so: [B], NaN where it never does."""
+    batch, frames = ahead.shape
+    positive = (ahead > 0).to(ahead)
+    before = torch.cat(
+        (positive.new_zeros(batch, 1), positive.cumsum(1)), 1
+    )  # wrong frames if B follows here
+    after = (1.0 - positive).sum(1, keepdim=True) - torch.cat(
+        (positive.new_zeros(batch, 1), (1.0 - positive).cumsum(1)), 1
+    )
+    place = (before + after).argmin(1)  # the first frame where B is ahead
+    inner = place.clamp(1, max(frames - 1, 1))
+    if frames < 2:
+        return ahead.new_full((batch,), math.nan)
+    left, right = (ahead.gather(1, (inner - k)[:, None])[:, 0] for k in (1, 0))
+    share = (-left / (right - left).where(right != left, torch.ones_like(right))).clamp(0.0, 1.0)
+    times = (inner - 1 + share) * (seconds / (frames - 1))
+    return times.where((place > 0) & (place < frames), times.new_tensor(math.nan))
+
+
+def _cutoffs(found: Tensor, true: Tensor, energies: Tensor, bands: Bands, config: MixerConfig) -> Tensor:
+    """Mean difference of the cutoffs that are heard, in octaves, [B]."""
+    spans = (math.log2(config.lpf_max / config.lpf_min), math.log2(config.hpf_max / config.hpf_min))
+    error = (strips(found)[..., 4:] - strips(true)[..., 4:]).abs() * found.new_tensor(spans)
+    level = stem_levels(strip_masks(true, bands, config), energies)
+    heard = []
+    for knob, opened in ((4, 1.0), (5, 0.0)):
+        without = true.clone()
+        strips(without)[..., knob] = opened
+        other = stem_levels(strip_masks(without, bands, config), energies)
+        heard.append((20.0 * (other / level).log10() > CUT_DB) & (20.0 * level.log10() > FAINT_DB))
+    return _mean(
+        error, torch.stack(heard, -1).to(found) * energies.sum(-1, keepdim=True).sqrt(), (1, 2, 3, 4)
+    )
+
+
+def _mean(value: Tensor, weight: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Weighted mean over dims; NaN where nothing weighs."""
+    return (value * weight).sum(dims) / weight.sum(dims)
