@@ -69,8 +69,8 @@ def below(meeting: Meeting, measures: dict[str, float | None], rows: list[list[s
     before, after = ("too short" if value is None else f"{value:.1f} LU" for value in ranges)
     starred = any(row[0].endswith("*") for row in rows)
     return (
-        f"{meeting.bars} bars at {meeting.tempo_bpm:.2f} bpm; loudness range of A before: {before}, of B after: "
-        f"{after}{'; * without the stem that it moves by itself' if starred else ''}"
+        f"{meeting.bars} bars at {meeting.tempo_bpm:.2f} bpm; loudness range of A before: {before}, "
+        f"of B after: {after}{'; * without the stem that it moves by itself' if starred else ''}"
     )
 
 
