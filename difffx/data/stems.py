@@ -96,6 +96,7 @@ def separate(
     """
     if audio.ndim != 2 or audio.shape[0] not in (1, 2) or not audio.shape[1]:
         raise AudioError(f"expected audio [C, T] of one or two channels, got {tuple(audio.shape)}")
+    audio = audio.detach().cpu().float()
     network = separator.network
     if network is None:
         return {"other": audio.clone()}
@@ -106,13 +107,7 @@ def separate(
     else:  # mono is both channels of one item; of stereo, a mono model hears one channel an item
         mix = heard.expand(1, 2, -1) if len(audio) == 1 else heard[:, None]
     sources = _applied(separator, mix, overlap, shifts, segment, progress)
-    stems: dict[str, Tensor] = {}
-    for number, source in enumerate(network.sources):
-        part = sources[:, number]
-        part = part[0].mean(0, keepdim=True) if len(audio) < part.shape[1] else part.flatten(0, 1)
-        part = _fitted(_resampled(part, network.samplerate, sample_rate), audio.shape[1])
-        stem = _stem_of(source)
-        stems[stem] = stems[stem] + part if stem in stems else part
+    stems = _gathered(sources, network, audio, sample_rate)
     if exact:
         rest = audio - sum(stems.values())
         stems["other"] = stems["other"] + rest if "other" in stems else rest
@@ -242,6 +237,18 @@ def _applied(
     return sources
 
 
+def _gathered(sources: Tensor, network: nn.Module, song: Tensor, sample_rate: int) -> dict[str, Tensor]:
+    """sources [N, S, C, T] at the model's rate -> {stem: [C, T]} of the shape and rate of the song."""
+    stems: dict[str, Tensor] = {}
+    for number, source in enumerate(network.sources):
+        part = sources[:, number]
+        part = part[0].mean(0, keepdim=True) if len(song) < part.shape[1] else part.flatten(0, 1)
+        part = _fitted(_resampled(part, network.samplerate, sample_rate), song.shape[1])
+        stem = _stem_of(source)
+        stems[stem] = stems[stem] + part if stem in stems else part
+    return stems
+
+
 def _resampled(audio: Tensor, source: int, target: int) -> Tensor:
     if source == target:
         return audio
@@ -249,7 +256,8 @@ def _resampled(audio: Tensor, source: int, target: int) -> Tensor:
 
 
 def _fitted(audio: Tensor, samples: int) -> Tensor:
-    return nn.functional.pad(audio[:, :samples], (0, max(0, samples - audio.shape[1])))
+    missing = samples - audio.shape[1]
+    return nn.functional.pad(audio, (0, missing)) if missing > 0 else audio[:, :samples]
 
 
 def _fingerprint(network: nn.Module) -> str:
