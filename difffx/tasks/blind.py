@@ -248,8 +248,9 @@ class BlindEstimation(Task):
     def answers(self, batch: Mapping, stage: str = "test") -> tuple[Estimate, dict[str, Estimate]]:
         """The target of a batch; the estimate and what it must beat: nothing done, middle knobs, chance.
 
-        Where the batch brings its settings (a benchmark), also the truth itself, and each effect of a chain
-        as estimated among the others as they were.
+        Where effects can be off, also "told": the estimate if it need not find out which are. Where the batch
+        brings its settings (a benchmark), also the truth itself, and each effect of a chain as estimated
+        among the others as they were.
         """
         target, dry, spec = self.render(batch, stage), batch["dry"], self.sfx.spec
         z_hat = self.estimate(target.audio)
@@ -258,6 +259,7 @@ class BlindEstimation(Task):
         )
         answers = {
             "estimate": Estimate(self.apply(dry, z_hat), z_hat if self.same_knobs else None),
+            **self.told(dry, target.z, z_hat),
             **self.best_of(dry, target),
             "dry": Estimate(dry),
         }
@@ -268,6 +270,13 @@ class BlindEstimation(Task):
             answers["oracle"] = Estimate(self.sfx(dry, controls=self.sfx.from_unit(target.z)))
             answers |= self.effect_by_effect(dry, target.z, z_hat) if self.same_knobs else {}
         return target, answers
+
+    def told(self, dry: Tensor, z: Tensor, z_hat: Tensor) -> dict[str, Estimate]:
+        """The estimated settings z_hat with the switches of the true ones, z."""
+        if not self.sfx.spec.switches or not self.same_knobs:
+            return {}
+        places = torch.tensor(self.sfx.spec.switches, device=z.device)
+        return {"told": Estimate(self.apply(dry, z_hat.index_copy(1, places, z[:, places])))}
 
     def untouched(self, batch: Mapping) -> tuple[Tensor, Tensor] | None:
         """Sounds to which nothing was done [B, C, T] and what the network says of them, z [B, P, 1].

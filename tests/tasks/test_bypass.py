@@ -141,6 +141,18 @@ def test_a_compressor_with_a_switch_has_no_response():
     assert not hasattr(Switch(Compressor(RATE)), "response")
 
 
+def test_the_estimate_that_is_told_what_is_on_keeps_its_own_settings():
+    blind = task(switched(chain(), 0.5)).eval()
+    spec, batch = blind.sfx.spec, {"dry": noise(4), "name": list("abcd")}
+    with torch.inference_mode():
+        target, answers = blind.answers(batch)
+        z = blind.estimate(target.audio)
+        z[:, spec.switches] = target.z[:, spec.switches]
+        assert torch.equal(answers["told"].audio, blind.apply(batch["dry"], z))
+        assert 0.0 < target.z[:, spec.switches].mean() < 1.0
+        assert "told" not in task(chain()).eval().answers(batch)[1]
+
+
 @pytest.mark.parametrize(
     "afx",
     [
