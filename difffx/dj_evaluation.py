@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -16,6 +17,7 @@ from difffx.metrics.dj import UNITS, mix_metrics, transition_metrics
 from difffx.runs import Run, write_json
 from difffx.tasks import DJTask
 
+WIDTH = 120  # of tables in a file
 Scores = dict[str, dict[str, list[Tensor]]]
 
 
@@ -31,7 +33,7 @@ def report(run: Run, batches: Iterable[Mapping], data: str) -> dict:
     write_json(run.folder / "evaluations" / f"{data}.json", results)
     write_json(run.folder / "evaluation.json", results)
     write_results(run.task, next(iter(batches)), run.folder / "results" / data)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in tables(results):
         console.print(table)
     console.print(

@@ -38,7 +38,7 @@ def by_least_squares(stems: Tensor, mix: Tensor, mixer: DJMixer, bands: Bands, f
 def by_gradient(
     stems: Tensor, mix: Tensor, mixer: DJMixer, frames: int, tempo_bpm: Tensor, steps: int = FIT_STEPS
 ) -> Tensor:
-    """Curves fitted to this one mix, item after item; stems [B, 2, 4, C, T], mix [B, 2, T] -> [B, frames, 54].
+    """Curves fitted to each mix by itself; stems [B, 2, 4, C, T], mix [B, 2, T] -> [B, frames, 54].
 
     Stems that are silent are left out.
     """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from difffx.dj.config import MixerConfig
 from difffx.dj.layout import DECK_NAMES, N_STEMS, RANGES
 from difffx.dj.mixer import DJMixer
 from difffx.dj.nodes import hall
@@ -20,6 +24,10 @@ ECHOES = 2
 N_RETURNS = 1 + ECHOES  # of a deck: its hall, its echoes
 N_SOUNDS = N_STRIPS + len(DECK_NAMES) * N_RETURNS
 RIDGE = 1e-3
+LEAST = 1e-3  # share of a stem's power below which a band of it is like the others
+SHY = 0.02  # share of the power that a filter must explain for its whole way
+LOW_PASSES = tuple(1.0 - 0.07 * n for n in range(13))
+HIGH_PASSES = tuple(0.07 * n for n in range(13))
 FAINT = 1e-7  # of the loudest band of the clip: less is silence
 
 
@@ -33,7 +41,7 @@ class Known:
     weights   [F, M]  how much each of those belongs to each control point
     powers    [B, F, K, S]  in each band around each control point
     inverse   [B, F, K, S, S]  of their inner products, with a ridge
-    sure      [B, F, K, S]  0: nothing can be known of it, such as of silence; 1: it stands apart from all else
+    sure      [B, F, K, S]  0: nothing can be known of it, as of silence; 1: it stands apart from all else
     bands     first bins, see `difffx.dj.responses.Bands`
     frames    n_fft and hop
     """
@@ -126,7 +134,7 @@ def gram(first: Tensor, second: Tensor, weights: Tensor, bands: tuple[int, ...])
     """Inner products of short spectra [B, S, 2, M, N] and [B, R, 2, M, N] in each band around each control
     point, weights [F, M]: [B, F, K, S, R]."""
     found = []
-    for a, b in zip(bands, bands[1:], strict=False):
+    for a, b in itertools.pairwise(bands):
         rows, columns = (x[..., a:b].permute(0, 3, 1, 2, 4).flatten(3) for x in (first, second))
         products = rows @ columns.mT  # [B, M, S, R]
         found.append((weights @ products.flatten(2)).unflatten(2, products.shape[2:]))
@@ -136,7 +144,7 @@ def gram(first: Tensor, second: Tensor, weights: Tensor, bands: tuple[int, ...])
 def _powers(planes: Tensor, weights: Tensor, bands: tuple[int, ...]) -> Tensor:
     """[B, R, 2, M, N] -> [B, F, K, R]."""
     power = planes.square().sum(2)
-    pieces = [power[..., a:b].sum(-1) for a, b in zip(bands, bands[1:], strict=False)]
+    pieces = [power[..., a:b].sum(-1) for a, b in itertools.pairwise(bands)]
     return torch.einsum("fm,brmk->bfkr", weights, torch.stack(pieces, -1))
 
 
@@ -167,7 +175,7 @@ def least_squares(stems: Tensor, mix: Tensor, mixer: DJMixer, bands: Bands, fram
 
 
 def from_levels(levels: Tensor) -> Tensor:
-    """Gains of bass, mid and treble of each strip, [B, F, 2, 4, 3] -> [B, F, 54] as loud, everything else open.
+    """Gains of bass, mid and treble of each strip, [B, F, 2, 4, 3] -> [B, F, 54] as loud, all else open.
 
     The fader stands at the largest of the three, as far as it goes.
     """
@@ -176,6 +184,53 @@ def from_levels(levels: Tensor) -> Tensor:
     equal = torch.where(gain > 1e-6, levels / gain.clamp(min=1e-6), torch.ones_like(levels))
     rest = torch.cat((torch.ones_like(gain), torch.zeros_like(gain)), -1)
     return joined(torch.cat((gain, equal, rest), -1), torch.zeros_like(levels[..., 0, :]))
+
+
+def strips_from(gains: Tensor, weight: Tensor, bands: Bands, config: MixerConfig) -> Tensor:
+    """Strips whose response comes near gains of a stem in each band: knobs [..., 6], in their own units.
+
+    gains    [..., K]
+    weight   [..., K]  how much each of them counts; a band that does not count is like the others of its stem
+
+    First the low-pass is looked for among a dozen, then the high-pass, each with the isolator that suits it
+    best; a filter that explains little more than none is left open.
+    """
+    order = stem_masks.steepness(config.filter_transition_octaves)
+    log_hz = gains.new_tensor(bands.hz, dtype=torch.float64).log()
+    shares = stem_masks.isolator_bands(log_hz, config.eq_low_hz, config.eq_high_hz, order).to(gains)
+    weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-20)
+    masks = torch.ones_like(gains[..., None, :])  # one candidate so far
+    chosen = []
+    for knob, places in (("lpf", LOW_PASSES), ("hpf", HIGH_PASSES)):
+        tried = masks * _filters(knob, places, log_hz, order, config).to(gains)  # [..., N, K]
+        error = _fitted(gains[..., None, :], weight[..., None, :], tried, shares)[1]
+        moved = gains.new_tensor([abs(place - places[0]) for place in places])
+        power = (weight * gains.square()).sum(-1, keepdim=True)
+        best = (error + SHY * power * moved).argmin(-1, keepdim=True)  # [..., 1]
+        masks = tried.gather(-2, best[..., None].expand(*best.shape, tried.shape[-1]))
+        chosen.append(gains.new_tensor(places)[best])
+    levels = _fitted(gains[..., None, :], weight[..., None, :], masks, shares)[0][..., 0, :]
+    levels = levels.clamp(0.0, RANGES[1][1])
+    gain = levels.amax(-1, keepdim=True).clamp(max=1.0)
+    equal = torch.where(gain > 1e-6, levels / gain.clamp(min=1e-6), torch.ones_like(levels))
+    return torch.cat((gain, equal, *chosen), -1)
+
+
+def _filters(knob: str, places: Sequence[float], log_hz: Tensor, order: float, config: MixerConfig) -> Tensor:
+    """Responses of a filter at N places, [N, K]; those of the first, where it is open, are 1."""
+    low, high = (config.lpf_min, config.lpf_max) if knob == "lpf" else (config.hpf_min, config.hpf_max)
+    cutoff = math.log(low) + log_hz.new_tensor(places)[:, None] * math.log(high / low)
+    masks = torch.sigmoid(order * (cutoff - log_hz) * (1.0 if knob == "lpf" else -1.0))
+    return torch.cat((torch.ones_like(masks[:1]), masks[1:]))
+
+
+def _fitted(gains: Tensor, weight: Tensor, masks: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Isolator levels that come nearest behind filters, band by band, [..., N, 3], and how far, [..., N]."""
+    through = weight * masks
+    top, bottom = (through * gains) @ shares.T, (through * masks) @ shares.T
+    whole = top.sum(-1, keepdim=True) / bottom.sum(-1, keepdim=True).clamp(min=1e-20)
+    levels = ((top + LEAST * whole) / (bottom + LEAST)).clamp(min=0.0)
+    return levels, (weight * (gains - masks * (levels @ shares)).square()).sum(-1)
 
 
 def _later(x: Tensor, samples: int) -> Tensor:

@@ -7,6 +7,7 @@ the effects.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def bands_of(config: MixerConfig, per_octave: float = 3.0) -> Bands:
     count = max(1, round(per_octave * octaves))
     edges = [LOWEST_HZ * 2.0 ** (octaves * k / count) / step for k in range(count + 1)]
     first = sorted({min(max(1, round(edge)), last + 1) for edge in edges[:-1]} | {last + 1})
-    hz = tuple(step * math.sqrt(a * (b - 1)) for a, b in zip(first, first[1:], strict=False))
+    hz = tuple(step * math.sqrt(a * (b - 1)) for a, b in itertools.pairwise(first))
     return Bands(tuple(first), hz)
 
 
@@ -115,7 +116,7 @@ def stem_energies(stems: Tensor, frames: int, bands: Bands, config: MixerConfig)
     """
     hop = config.n_fft // 2
     power = short_time.to_spectrum(stems, config.n_fft, hop).square().sum(-3)  # [B, 2, 4, M, N]
-    pieces = [power[..., a:b].sum(-1) for a, b in zip(bands.first, bands.first[1:], strict=False)]
+    pieces = [power[..., a:b].sum(-1) for a, b in itertools.pairwise(bands.first)]
     weights = hats(stems.shape[-1], frames, config, hop).to(power)
     return torch.einsum("fm,bdsmk->bfdsk", weights, torch.stack(pieces, -1))
 

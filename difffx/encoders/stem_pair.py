@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from difffx.dj import DJMixer, create_mixer
 from difffx.dj.layout import DECK_NAMES, ENTRIES, N_GLOBAL_PARAMS, N_STEM_PARAMS, N_STEMS
-from difffx.dj.regression import N_RETURNS, N_STRIPS, Explained, from_levels
+from difffx.dj.regression import N_RETURNS, N_STRIPS, Explained, strips_from
 from difffx.dj.responses import bands_of, joined, strips
-from difffx.functional import stem_masks
 from difffx.networks.frame_convolutions import FrameConvolutions
 
 DECKS = len(DECK_NAMES)
@@ -26,7 +25,7 @@ MARGIN = 0.02
 
 
 class StemPair(nn.Module):
-    """Two decks and their mix in, one row of features for each of 8 strips and 2 decks out, [B, 10 * width, F].
+    """Two decks and their mix in, a row of features for each of 8 strips and 2 decks out, [B, 10 * width, F].
 
     mixer     whose settings are asked for: its filters, its echo, its hall; None: the usual one
     width     of a row
@@ -94,21 +93,11 @@ class StemPair(nn.Module):
         return torch.cat((self.strip_in(rows), self.deck_in(decks)), 1) + self.names[:, None]
 
     def first_guess(self, heard: Explained) -> Tensor:
-        """Fader and isolator by least squares, all else nearly open and nearly closed: z [B, 54, F] in 0..1.
-
-        A band of which nothing is known is taken to be as loud as the rest of the stem.
-        """
-        config = self.mixer[0].config
-        log_hz = heard.gains.new_tensor(self.bands.hz, dtype=torch.float64).log()
-        order = stem_masks.steepness(config.filter_transition_octaves)
-        shares = stem_masks.isolator_bands(log_hz, config.eq_low_hz, config.eq_high_hz, order).to(heard.gains)
-        weight = (heard.powers * heard.sure)[..., :N_STRIPS]
-        through = heard.gains[..., :N_STRIPS] * weight
-        whole = through.sum(2) / (weight.sum(2) + 1e-12)  # [B, F, 8]
-        least = 1e-3 * weight.sum(2)[..., None] + 1e-12
-        levels = torch.einsum("lk,bfks->bfsl", shares, through) + least * whole[..., None]
-        levels = levels / (torch.einsum("lk,bfks->bfsl", shares, weight) + least)
-        params = from_levels(levels.unflatten(2, (DECKS, N_STEMS)))
+        """Strips by least squares, filters never quite open, sends a little: z [B, 54, F] in 0..1."""
+        gains, weight = (x[..., :N_STRIPS].mT for x in (heard.gains, heard.powers.sqrt() * heard.sure))
+        found = strips_from(gains, weight, self.bands, self.mixer[0].config)  # [B, F, 8, 6]
+        found = found.unflatten(2, (DECKS, N_STEMS))
+        params = joined(found, torch.zeros_like(found[..., 0, :N_GLOBAL_PARAMS]))
         params = params * params.new_tensor(NEARLY_OPEN) + params.new_tensor(NEARLY_CLOSED)
         return (params / params.new_tensor(HIGH)).mT
 

@@ -53,8 +53,8 @@ class TransitionLoss(Loss):
                their gain as they like, filters beyond the sound cost nothing
     sends      weight of the mean difference of what arrives in hall and echo, and of the feedback while
                something is in the line
-    params     weight of the mean squared difference of the knobs in 0..1, where the stem is heard; of a silent
-               one the fader alone counts
+    params     weight of the mean squared difference of the knobs in 0..1, where the stem is heard; of one
+               that is not, the fader alone counts, of a silent one nothing
     audio      weight of `heard`
     heard      a loss of sounds, such as Mel or MultiScale; the estimate is rendered for it
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from difffx.dj.config import MixerConfig
 from difffx.dj.layout import DECK_NAMES, STEM_NAMES
@@ -22,8 +24,9 @@ from difffx.dj.responses import (
 )
 from difffx.metrics.audio import si_sdr
 
-SWAP_BANDS = ("low", "mid", "high")
 CUT_DB = 1.0  # a filter that takes less of its stem is not heard
+ALIKE_DB = 1.0  # decks that differ by less are both in front
+FINER = 8  # points between control points, where levels are followed
 FAINT_DB = -40.0  # of a stem's level: its filters are not heard
 UNITS = {
     "response_db": "dB",
@@ -88,8 +91,7 @@ def transition_metrics(
 
 @torch.no_grad()
 def mix_metrics(found: Tensor, true: Tensor, sample_rate: int) -> dict[str, Tensor]:
-    """Distances of two renders [B, 2, T], each item by itself: mel_db, see `mel_distance`, and si_sdr, of which
-    more is better."""
+    """Distances of two renders [B, 2, T], each item: mel_db, see `mel_distance`; si_sdr, more is better."""
     pairs = zip(found, true, strict=True)
     mel_db = found.new_tensor([mel_distance(*pair, sample_rate)["all"] for pair in pairs])
     return {"mel_db": mel_db, "si_sdr": si_sdr(found, true)}
@@ -101,18 +103,18 @@ def swap_times(masks: Tensor, energies: Tensor, bands: Bands, config: MixerConfi
     masks   [B, F, 2, 4, K] from `strip_masks`
 
     Levels are those of the strips on the mean spectrum of each stem, each deck relative to itself unmixed. Of
-    several moments the one counts that leaves A ahead before it and B after it for longest; NaN where one of
-    the decks is ahead all the time.
+    a stretch where both are equally loud, within 1 dB, the middle counts; where they change places more than
+    once, all of the time that A is ahead. NaN where one of them is ahead all the time.
     """
     mean = energies.mean(1, keepdim=True)
     hz = torch.tensor(bands.hz, device=masks.device)
     edges = (0.0, config.eq_low_hz, config.eq_high_hz, math.inf)
     found = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         inside = ((hz >= low) & (hz < high)).to(masks)
         whole = (inside * mean).sum((-1, -2)).clamp(min=1e-12)
         level = ((inside * mean * masks.square()).sum((-1, -2)) / whole).sqrt()
-        found.append(_crossing(level[..., 1] - level[..., 0], seconds))
+        found.append(_crossing(level, seconds))
     return torch.stack(found, 1)
 
 
@@ -125,24 +127,15 @@ def _swaps(
     return 1000.0 * (found - true).abs().where(found.isfinite(), missed).nanmean(1)
 
 
-def _crossing(ahead: Tensor, seconds: float) -> Tensor:
-    """When a curve [B, F] goes from below zero to above it for good, or nearly so: [B], NaN where it never does."""
-    batch, frames = ahead.shape
-    positive = (ahead > 0).to(ahead)
-    before = torch.cat(
-        (positive.new_zeros(batch, 1), positive.cumsum(1)), 1
-    )  # wrong frames if B follows here
-    after = (1.0 - positive).sum(1, keepdim=True) - torch.cat(
-        (positive.new_zeros(batch, 1), (1.0 - positive).cumsum(1)), 1
-    )
-    place = (before + after).argmin(1)  # the first frame where B is ahead
-    inner = place.clamp(1, max(frames - 1, 1))
-    if frames < 2:
-        return ahead.new_full((batch,), math.nan)
-    left, right = (ahead.gather(1, (inner - k)[:, None])[:, 0] for k in (1, 0))
-    share = (-left / (right - left).where(right != left, torch.ones_like(right))).clamp(0.0, 1.0)
-    times = (inner - 1 + share) * (seconds / (frames - 1))
-    return times.where((place > 0) & (place < frames), times.new_tensor(math.nan))
+def _crossing(level: Tensor, seconds: float) -> Tensor:
+    """How long A is ahead of B, levels [B, F, 2]: [B] seconds, NaN where nobody overtakes."""
+    points = FINER * (level.shape[1] - 1) + 1
+    level = interpolate(level.mT, size=points, mode="linear", align_corners=True)
+    a, b = in_db(level).unbind(1)
+    share = (0.5 + 0.5 * (a - b) / ALIKE_DB).clamp(0.0, 1.0)  # of A
+    times = torch.trapezoid(share, dim=1) * (seconds / max(points - 1, 1))
+    overtaken = (share.amax(1) > 0.5) & (share.amin(1) < 0.5)
+    return times.where(overtaken, times.new_tensor(math.nan))
 
 
 def _cutoffs(found: Tensor, true: Tensor, energies: Tensor, bands: Bands, config: MixerConfig) -> Tensor:
