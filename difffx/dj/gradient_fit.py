@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,7 @@ def fit(
     loss: Loss | None = None,
     tempo_bpm: Tempo | None = None,
     progress: Progress | None = None,
+    adam: Descent | None = None,
 ) -> Tensor:
     """Curves [B, F, 54] with which the mixer makes this mix of these stems.
 
@@ -59,6 +61,7 @@ def fit(
     loss             of both of these, (rendered, mix) -> number; None: `spectral`
     tempo_bpm        of the echo, as the mixer takes it
     progress         called with steps done, steps in all, loss
+    adam             a descent with a deadline of its own, in place of the usual one
 
     For mixes whose originals were stretched or coded, so that phases differ: `inversion.invert`.
     """
@@ -67,7 +70,7 @@ def fit(
     if mix.shape[1] == 1:
         decks = [{stem: x.mean(1, keepdim=True) for stem, x in deck.items()} for deck in decks]
         mix = mix.expand(-1, 2, -1)
-    adam = Descent(steps + 3 * polish, progress)
+    adam = adam or Descent(steps + 3 * polish, progress)
     if not polish:
         return adam(curves, by_statistics(decks, mix, mixer, curves.shape[1]), steps, STRIPS_RATE)
     scene = Scene(decks, mix, mixer, loss or spectral, tempo_bpm)
@@ -136,33 +139,69 @@ def _with_sends(scene: Scene, curves: Tensor, adam: Descent, steps: int) -> tupl
 
 
 class Descent:
-    """Adam in ever smaller steps on curves [B, F, 54], held inside their ranges.
+    """Adam in ever smaller steps on curves [B, F, 54], held inside their ranges; the best of them all.
 
     total      steps of all calls together
     progress   called after each with steps done, total, loss
+    seconds    the longest for all calls together; then each returns what it has
+    patient    Ctrl-C ends this call and all later ones in the same way; `ended` says so
+
+    ended      "settled", "seconds" or "interrupted"
     """
 
-    def __init__(self, total: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        progress: Progress | None = None,
+        seconds: float = math.inf,
+        patient: bool = False,
+    ) -> None:
         self.total, self.progress, self.done = total, progress, 0
+        self.deadline, self.patient, self.ended = time.monotonic() + seconds, patient, "settled"
 
     def __call__(
-        self, curves: Tensor, distance: Callable[[Tensor], Tensor], steps: int, rate: float
+        self,
+        curves: Tensor,
+        distance: Callable[..., Tensor],
+        steps: int,
+        rate: float,
+        others: Sequence[Tensor] = (),
     ) -> Tensor:
-        curves = curves.clone().requires_grad_()
-        low, high = torch.tensor(RANGES).to(curves).unbind(1)
-        adam = torch.optim.Adam([curves], rate, betas=(0.8, 0.98))
-        for step in range(steps):
+        """The curves nearest by distance(curves, *others); others are moved in place, freely."""
+        moved = [curves.clone().requires_grad_(), *(x.requires_grad_() for x in others)]
+        best = [math.inf, *(x.detach().clone() for x in moved)]
+        try:
+            self._descend(moved, best, distance, steps, rate)
+        except KeyboardInterrupt:
+            if not self.patient:
+                raise
+            self.ended = "interrupted"
+        for other, value in zip(others, best[2:], strict=True):
+            other.requires_grad_(False).copy_(value)
+        return best[1]
+
+    def _descend(self, moved: list[Tensor], best: list, distance: Callable, steps: int, rate: float) -> None:
+        low, high = torch.tensor(RANGES).to(moved[0]).unbind(1)
+        adam = torch.optim.Adam(moved, rate, betas=(0.8, 0.98))
+        for step in range(steps + 1):
+            if self.ended != "settled":
+                return
+            value = distance(*moved)
+            if value.item() < best[0]:
+                best[:] = [value.item(), *(x.detach().clone() for x in moved)]
+            if step == steps:
+                return
             adam.param_groups[0]["lr"] = rate * (0.51 + 0.49 * math.cos(math.pi * step / steps))
             adam.zero_grad()
-            value = distance(curves)
             value.backward()
             adam.step()
             with torch.no_grad():
-                curves.copy_(torch.minimum(torch.maximum(curves, low), high))
+                moved[0].copy_(torch.minimum(torch.maximum(moved[0], low), high))
             self.done += 1
             if self.progress:
                 self.progress(self.done, self.total, value.item())
-        return curves.detach()
+            if time.monotonic() > self.deadline:
+                self.ended = "seconds"
 
 
 def spectral(rendered: Tensor, mix: Tensor) -> Tensor:

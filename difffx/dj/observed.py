@@ -52,10 +52,10 @@ def grid(
     gather[heard, band] = 1.0
     share = gather.double() / gather.double().sum(0)
     log_hz = hz.clamp(min=1.0).log() @ share
-    return Grid(_blocks(at, block, mean=True), log_hz, gather, (n_fft, hop, block), samples)
+    return Grid(gathered(at, block, mean=True), log_hz, gather, (n_fft, hop, block), samples)
 
 
-def _blocks(x: Tensor, block: int, mean: bool = False) -> Tensor:
+def gathered(x: Tensor, block: int, mean: bool = False) -> Tensor:
     """[M] or [..., M, N] -> sums or means of so many frames; the last block may hold fewer."""
     dim = 0 if x.ndim == 1 else -2
     parts = [part.mean(dim) if mean else part.sum(dim) for part in x.split(block, dim)]
@@ -71,7 +71,7 @@ def spectra(x: Tensor, where: Grid) -> Tensor:
 def products(first: Tensor, second: Tensor, where: Grid) -> Tensor:
     """What two complex spectra [B, C, frames, bins] have in common, channels added, real: [B, M, N]."""
     both = (first.real * second.real).add_(first.imag * second.imag).sum(1)
-    return _blocks(both, where.frames[2]) @ where.gather.to(both)
+    return gathered(both, where.frames[2]) @ where.gather.to(both)
 
 
 def gram(sounds: Sequence[Tensor], where: Grid) -> Tensor:
