@@ -11,7 +11,13 @@ from rich.table import Table
 
 STEP = "run_training_batch"
 DATA = "train_dataloader_next"
-PHASES = {"[task]sfx": "rendering", "[task]encoder": "encoder", "[task]afx": "afx", "[task]loss": "loss"}
+PHASES = {
+    "[task]sfx": "rendering",
+    "[task]augment": "augment",
+    "[task]encoder": "encoder",
+    "[task]afx": "afx",
+    "[task]loss": "loss",
+}
 
 
 class PhaseProfiler(Profiler):
@@ -19,6 +25,7 @@ class PhaseProfiler(Profiler):
 
     data       waiting for the loader
     rendering  the sfx, without a gradient
+    augment    what becomes of the sound that is heard
     encoder    with its head, forward
     afx, loss  forward
     backward   through all of them

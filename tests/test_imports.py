@@ -23,6 +23,8 @@ LAYERS = [
         "runs",
         "pretrained",
         "evaluation",
+        "dj_evaluation",
+        "mixing",
         "benchmark",
         "blind_benchmark",
     },

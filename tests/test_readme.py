@@ -40,7 +40,8 @@ def test_the_table_of_effects_is_the_printed_one():
 
 
 @pytest.mark.parametrize(
-    "group", ["sfx", "afx", "encoder", "head", "loss", "data", "optim", "task", "trainer", "logger"]
+    "group",
+    ["sfx", "afx", "encoder", "head", "loss", "data", "augment", "optim", "task", "trainer", "logger"],
 )
 def test_the_table_of_options_names_every_option(group):
     row = next(line for line in README.splitlines() if line.startswith(f"| `{group}`"))

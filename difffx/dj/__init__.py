@@ -7,10 +7,14 @@ mixer         the same in one go
 compat        the published formulas, for comparison
 crossfader    the horizontal fader
 transitions   curves by rule: cut, bass swap, echo out, ...
+drawing       random curves: rules, mixtures of them, smooth ones
+degradations  what becomes of mixes and stems on their way
 """
 
 from difffx.dj.config import MixerConfig
 from difffx.dj.crossfader import FADES, SimpleCrossfader
+from difffx.dj.degradations import Degrade
+from difffx.dj.drawing import Beats, draw_curves
 from difffx.dj.layout import (
     DECK_NAMES,
     GLOBAL_PARAM_NAMES,
@@ -31,7 +35,13 @@ from difffx.dj.layout import (
 from difffx.dj.mixer import DJMixer, create_mixer
 from difffx.dj.nodes import ChannelStrip, Sends, mixer_graph
 from difffx.dj.tracks import PreparedTrack
-from difffx.dj.transitions import TRANSITIONS, bar_positions, transition
+from difffx.dj.transitions import (
+    OPTION_RANGES,
+    TRANSITIONS,
+    bar_positions,
+    draw_options,
+    transition,
+)
 
 __all__ = [
     "DECK_NAMES",
@@ -43,11 +53,14 @@ __all__ = [
     "N_STEMS",
     "N_STEM_PARAMS",
     "N_TOTAL_PARAMS",
+    "OPTION_RANGES",
     "STEM_NAMES",
     "STEM_PARAM_NAMES",
     "TRANSITIONS",
+    "Beats",
     "ChannelStrip",
     "DJMixer",
+    "Degrade",
     "MixerConfig",
     "ParameterParser",
     "PreparedTrack",
@@ -55,6 +68,8 @@ __all__ = [
     "SimpleCrossfader",
     "bar_positions",
     "create_mixer",
+    "draw_curves",
+    "draw_options",
     "get_default_params",
     "get_param_info",
     "index_of",

@@ -1,5 +1,6 @@
 """LightningModules, one per research question."""
 
+from difffx.tasks.augment import Recordings
 from difffx.tasks.base import Task, warmup_cosine
 from difffx.tasks.blind import BlindEstimation, Examples, SettingsFirst
 from difffx.tasks.dj import DJEstimation, DJTask
@@ -13,6 +14,7 @@ __all__ = [
     "DJTask",
     "Examples",
     "ProxyTraining",
+    "Recordings",
     "SettingsFirst",
     "Task",
     "warmup_cosine",
