@@ -36,6 +36,7 @@ def moves(found: Tensor, true: Tensor | None, seconds: float) -> Figure:
             axes[row, column].set_ylim(-0.03, 1.03)
             axes[row, column].set_title(f"{deck} {place}", fontsize=9, loc="left")
             finish(axes[row, column], "time [s]" if row else "", "" if column else "share of range")
-    for column in (0, len(places) - 1):
-        axes[0, column].legend(fontsize=6.5, frameon=False, loc="upper right")
+    for column, place in ((0, "outside lower left"), (-1, "outside lower right")):
+        handles, labels = axes[0, column].get_legend_handles_labels()
+        figure.legend(handles, labels, loc=place, ncols=len(labels), frameon=False, fontsize=8)
     return figure

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import soxr
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from difffx.dj import TRANSITIONS, DJMixer, transition
 from difffx.dj.baselines import drawn_anew, fixed_answers
-from difffx.dj.layout import N_STEMS, N_TOTAL_PARAMS, STEM_NAMES
+from difffx.dj.layout import DECK_NAMES, N_STEMS, N_TOTAL_PARAMS, STEM_NAMES
+from difffx.dj.meeting import Meeting
 from difffx.dj.responses import Bands, bands_of, echo_seconds, known_tempo, stem_energies
 from difffx.encoders.stem_pair import stretched
 from difffx.losses.dj import Transition, TransitionLoss
@@ -21,6 +23,7 @@ from difffx.tasks.base import seeded
 from difffx.tasks.dj import BEATS_PER_BAR, DJTask, beat_grid
 
 PER_OCTAVE = 1.0
+POINTS_PER_SECOND = 4.0
 GRID_FEATURES = 7
 UNTOLD = 0.1
 """How often a network is not told the rule in training, to have an answer for those who do not say."""
@@ -164,6 +167,42 @@ class DJImitation(DJTask):
     def _rendered(self, what: Transition, stems: Tensor, tempo_bpm: Tensor) -> Transition:
         audio = self.render(stems, what.params, tempo_bpm)
         return Transition(what.params, audio, what.energies, what.seconds, what.echo_s)
+
+
+def by_run(task: object, rule: str | None = None) -> Callable[[Meeting, int], Tensor]:
+    """What draws a transition as a trained task thinks it should be, for `difffx.dj.handover.hand_over`.
+
+    task   of a run of task=dj_imitation, see `difffx.runs.load_run`
+    rule   one of its rules; None: whatever the network thinks fit
+
+    Drawn with four points a second, as it was learned, and then as finely as asked for.
+    """
+    if not isinstance(task, DJImitation):
+        raise ValueError("this run draws no transitions: expected one of task=dj_imitation")
+    if rule is not None and rule not in task.rules:
+        raise ValueError(f"the run knows no rule {unknown(rule, task.rules)}")
+
+    def curves(meeting: Meeting, frames: int) -> Tensor:
+        decks = [
+            {
+                stem: _at_rate(x, meeting.sample_rate, task.sample_rate)
+                for stem, x in meeting.part(deck, meeting.first, meeting.last).items()
+            }
+            for deck in DECK_NAMES
+        ]
+        points = max(2, round(POINTS_PER_SECOND * meeting.seconds))
+        bars = torch.linspace(0.0, float(meeting.bars), points)
+        beats = torch.stack((bars * BEATS_PER_BAR, bars), -1) % 1.0
+        return drawn_anew(task.predict(*decks, beats, rule)[None], frames)[0]
+
+    return curves
+
+
+def _at_rate(x: Tensor, before: int, after: int) -> Tensor:
+    """[C, T] at another sample rate."""
+    if before == after:
+        return x
+    return torch.from_numpy(soxr.resample(x.T.cpu().numpy(), before, after).T.copy())
 
 
 def told(stage: str, items: int, seed: int, step: int) -> Tensor | None:

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from difffx.dj import TRANSITIONS, create_mixer, index_of, transition
+from difffx.dj.meeting import Meeting
 from difffx.dj_evaluation import evaluate
 from difffx.losses import Curves, TransitionLoss
 from difffx.networks import FrameTransformer
 from difffx.tasks import DJImitation
-from difffx.tasks.dj_imitation import grid_features, rule_curves, told
+from difffx.tasks.dj_imitation import by_run, grid_features, rule_curves, told
 
 RATE, SECONDS, FRAMES = 16_000, 4.0, 17
 MIXER = create_mixer(RATE)
@@ -125,6 +126,22 @@ def test_wrong_names_are_refused(wrong, message):
     deck = {"drums": torch.zeros(1, RATE)}
     with pytest.raises(ValueError, match=message):
         small().predict(**{"deck_a": deck, "deck_b": deck, "beats": grid(), **wrong})
+
+
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+def test_a_run_draws_the_curves_of_a_hand_over_of_songs_at_any_rate(rate):
+    stems = {"drums": 0.1 * torch.randn(2, 6 * rate, generator=torch.Generator().manual_seed(0))}
+    meeting = Meeting(stems, {"other": stems["drums"]}, rate, rate, 5 * rate, rate, bars=2, tempo_bpm=120.0)
+    curves = by_run(small(), "cut")(meeting, 65)
+    assert curves.shape == (65, 54) and curves.isfinite().all()
+    assert not torch.equal(curves, by_run(small())(meeting, 65))
+
+
+def test_only_what_knows_the_rule_draws_it():
+    with pytest.raises(ValueError, match="task=dj_imitation"):
+        by_run(MIXER)
+    with pytest.raises(ValueError, match="knows no rule 'bass_swap'"):
+        by_run(small(rules=["cut"]), "bass_swap")
 
 
 def test_an_unknown_rule_is_refused_when_the_task_is_made():
