@@ -15,23 +15,34 @@ from difffx import mixing
 from difffx.data import audio_io
 from difffx.dj import TRANSITIONS
 from difffx.dj.alignment import MAX_STRETCH
-from difffx.dj.handover import FRAMES_PER_BEAT, by_rule, hand_over, limited, not_heard, trimmed
+from difffx.dj.handover import (
+    FRAMES_PER_BEAT,
+    Curves,
+    by_rule,
+    eased,
+    hand_over,
+    limited,
+    not_heard,
+    trimmed,
+)
 from difffx.dj.meeting import meet
 from difffx.dj.transition_files import CURVES, TEXT, write_curves, write_text
 from difffx.metrics.transition import transition_measures
 from difffx.plots.style import save_figure
 from difffx.plots.transition import transition_figure
-from difffx.runs import RunError, keep_memory
+from difffx.runs import RunError, keep_memory, load_run
+from difffx.tasks.dj_imitation import by_run
 
 SCREEN, ASIDE = (Console(stderr=aside, soft_wrap=True, highlight=False) for aside in (False, True))
 STEPS = 6
+RULE = "bass_swap"
 FULL_SCALE_DB = 0.0
 
 
 def work(options: argparse.Namespace) -> None:
     """Writes the mix, and into <mix>_transition/ beside it params.npz, params.json and transition.png."""
     check(options)
-    name, curves = options.transition, by_rule(options.transition, **dict(options.option))
+    curves, chosen = drawn_by(options)
     folder = options.out.with_name(f"{options.out.stem}_transition")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
@@ -49,7 +60,7 @@ def work(options: argparse.Namespace) -> None:
         begin("bringing them in time")
         meeting, aligned, notes = meet(song_a, song_b, rate, options.bars, **placed(options))
         notes = [*mixing.doubt(song_a, "a"), *mixing.doubt(song_b, "b"), *notes]
-        notes += [note for note in [not_heard(name, meeting)] if note]
+        notes += [note for note in [not_heard(chosen["rule"], meeting)] if note]
         begin("mixing")
         handed = hand_over(meeting, curves, options.frames_per_beat)
         handed = limited(handed) if options.limiter else handed
@@ -58,16 +69,29 @@ def work(options: argparse.Namespace) -> None:
         handed = handed if options.lead is None else trimmed(handed, options.lead)
         notes += too_loud(measures["true_peak_dbtp"], options)
         begin("writing")
-        chosen = {"rule": name, "options": dict(options.option), "frames_per_beat": options.frames_per_beat}
         text = mixing.description(handed, aligned, (song_a, song_b), chosen, measures, notes)
         write_curves(folder / CURVES, handed.curves, handed.times_s)
         write_text(folder / TEXT, text)
-        title = f"{options.a.name} to {options.b.name}: {name}, {meeting.tempo_bpm:.2f} bpm"
+        how = chosen["rule"] or chosen["run"]
+        title = f"{options.a.name} to {options.b.name}: {how}, {meeting.tempo_bpm:.2f} bpm"
         save_figure(transition_figure(handed, title), folder / "transition.png")
         audio_io.save(options.out, handed.mix, rate)
     for note in notes:
         ASIDE.print(note)
     SCREEN.print(*tables(text), f"written to {options.out} and {folder}", sep="\n")
+
+
+def drawn_by(options: argparse.Namespace) -> tuple[Curves, dict[str, object]]:
+    """What draws the curves, a rule or a run that learned them, and what params.json says of it."""
+    chosen = {"rule": options.transition, "frames_per_beat": options.frames_per_beat}
+    if options.run is None:
+        chosen["rule"] = options.transition or RULE
+        chosen["options"] = dict(options.option)
+        return by_rule(chosen["rule"], **chosen["options"]), chosen
+    if options.option:
+        raise ValueError("--option is for a rule; what a run draws has none")
+    run = load_run(options.run, options.checkpoint)
+    return eased(by_run(run.task, options.transition)), {**chosen, "run": str(options.run)}
 
 
 def check(options: argparse.Namespace) -> None:
@@ -117,7 +141,7 @@ def tables(text: dict) -> list[Table]:
         ("gain_db", "{:.1f}"),
     ):
         songs.add_row(name, *(form.format(text[deck][name]) for deck in "ab"))
-    measures = Table("measure", "", title=str(text["transition"]["rule"]))
+    measures = Table("measure", "", title=text["transition"]["rule"] or text["transition"]["run"])
     for name, value in text["measures"].items():
         measures.add_row(name, "-" if value is None else f"{value:.2f}")
     return [songs, measures]
@@ -143,8 +167,12 @@ def main() -> None:
     )
     names = ", ".join(TRANSITIONS)
     parser.add_argument(
-        "--transition", default="bass_swap", metavar="NAME", help=f"{names}; default: bass_swap"
+        "--transition", metavar="NAME", help=f"{names}; default: {RULE}, of a run: its choice"
     )
+    parser.add_argument(
+        "--run", type=Path, help="a folder of task=dj_imitation, whose network draws the curves"
+    )
+    parser.add_argument("--checkpoint", default="best", help="of the run: best, last, or a file")
     parser.add_argument("--option", action="append", type=option, default=[], help="of it, such as point=0.5")
     parser.add_argument("--bars", type=int, default=16, help="how long the transition takes (default: 16)")
     parser.add_argument("--tempo", type=mixing.tempo, help="of both: a (default), b, or a number")

@@ -21,7 +21,7 @@ from difffx.dj.layout import (
 from difffx.dj.meeting import Meeting, cut, length, together
 from difffx.dj.mixer import DJMixer
 from difffx.dj.tracks import Track
-from difffx.dj.transitions import transition
+from difffx.dj.transitions import BEATS_PER_BAR, transition
 from difffx.processors import Limiter
 
 FRAMES_PER_BEAT = 16
@@ -39,6 +39,22 @@ def by_rule(name: str, **options: object) -> Curves:
         values = ", ".join(f"{option}={value!r}" for option, value in options.items())
         raise ValueError(f"transition {name}: cannot take {values} ({error})") from None
     return lambda meeting, frames: transition(name, frames, float(meeting.bars), **options)
+
+
+def eased(curves: Curves, beats: float = 1.0) -> Curves:
+    """The same, led from A alone within the first beats and to B alone within the last: what a network draws
+    comes near to both without reaching them."""
+
+    def led(meeting: Meeting, frames: int) -> Tensor:
+        drawn = curves(meeting, frames).detach().float().cpu()
+        ends = pinned(drawn)[[0, -1]]
+        share = beats / (meeting.bars * BEATS_PER_BAR)
+        place = torch.linspace(0.0, 1.0, frames)[:, None]
+        for end, away in zip(ends, (place, 1.0 - place), strict=True):
+            drawn = torch.lerp(end.expand_as(drawn), drawn, (away / share).clamp(max=1.0))
+        return drawn
+
+    return led
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ STEMS_APART = {"drum_swap": "drums", "vocal_safe": "vocals"}
 """Rules that move one stem against the others, and which."""
 
 
-def not_heard(name: str, meeting: Meeting) -> str | None:
+def not_heard(name: str | None, meeting: Meeting) -> str | None:
     """In words, what of a rule cannot be heard since a deck does not have that stem by itself; or None."""
     stem = STEMS_APART.get(name)
     decks = zip("AB", (meeting.deck_a, meeting.deck_b), strict=True)

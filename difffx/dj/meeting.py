@@ -132,7 +132,7 @@ def way_out_s(analysis: Analysis, bars: int) -> float:
 def _on_deck_a(
     aligned: Aligned, analysis_a: Analysis, analysis_b: Analysis, bars: int
 ) -> tuple[Meeting, list[str]]:
-    """The time line from A's first sample on, each deck as long as it plays, and as many bars as fit."""
+    """The time line from A's first sample on, each deck as long as it plays and stereo; the bars that fit."""
     rate = aligned.sample_rate
     begins = [round(begin_s * rate) for begin_s in aligned.begins_s]
     ends = [
@@ -153,7 +153,7 @@ def _on_deck_a(
         short = " and ".join(name for name, count in zip("AB", left, strict=True) if count == fitting)
         notes.append(f"{bars} bars do not fit before {short} ends: the transition takes {fitting}")
     decks = [
-        {stem: x[:, begin:end] for stem, x in stems.items()}
+        {stem: x[:, begin:end].expand(2, -1) for stem, x in stems.items()}
         for stems, begin, end in zip((aligned.a, aligned.b), begins, ends, strict=True)
     ]
     first, last = (round(start + count * bar) - begins[0] for count in (0, fitting))

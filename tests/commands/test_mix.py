@@ -12,8 +12,9 @@ import soundfile
 import torch
 
 from difffx import mixing
-from difffx.dj import TRANSITIONS, index_of
+from difffx.dj import TRANSITIONS, create_mixer, index_of
 from difffx.dj.transition_files import read_curves
+from difffx.runs import build
 
 RATE = 22_050
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,47 @@ def test_every_rule_makes_a_mix(typed, songs, tmp_path, name):
     assert (tmp_path / "mix_transition" / "transition.png").is_file()
 
 
+@pytest.fixture(scope="module")
+def imitation(tmp_path_factory):
+    """A run folder of task=dj_imitation whose network has learned nothing."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    folder = tmp_path_factory.mktemp("run")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", ["task=dj_imitation", "task.width=16"])
+    torch.manual_seed(0)
+    task = OmegaConf.create({"task": OmegaConf.to_container(config.task, resolve=True)})
+    OmegaConf.save(task, folder / "config.yaml")
+    (folder / "checkpoints").mkdir()
+    torch.save({"state_dict": build(task.task).state_dict()}, folder / "checkpoints" / "best.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize("rule", [None, "echo_out"])
+def test_a_run_draws_the_curves(typed, songs, imitation, tmp_path, rule):
+    told = ["--transition", rule] if rule else []
+    arguments = songs["a"], songs["b_file"], "--out", tmp_path / "mix.wav", "--bars", 2, "--run", imitation
+    _, err, ended = typed("mix", *arguments, *told)
+    assert ended == 0, err
+    curves, _ = read_curves(tmp_path / "mix_transition" / "params.npz")
+    text = json.loads((tmp_path / "mix_transition" / "params.json").read_text())
+    assert text["transition"]["run"] == str(imitation) and text["transition"]["rule"] == rule
+    gain = curves[:, index_of("a", "bass", "gain")]
+    assert gain[0] == 1.0 and gain[-1] == 0.0 and 0.0 < gain[64] < 1.0
+    assert np.isfinite(soundfile.read(tmp_path / "mix.wav")[0]).all()
+
+
+def test_a_run_that_cannot_draw_is_refused(refused, songs, imitation, tmp_path):
+    pair = songs["a"], songs["b"], "--out", tmp_path / "mix.wav", "--run"
+    assert "no such folder" in refused(*pair, tmp_path / "none")
+    assert "no such checkpoint" in refused(*pair, imitation, "--checkpoint", "last")
+    assert "the run knows no rule 'cutt' (did you mean 'cut'" in refused(
+        *pair, imitation, "--transition", "cutt"
+    )
+    assert "--option is for a rule" in refused(*pair, imitation, "--option", "point=0.5")
+
+
 def test_before_the_transition_there_is_a_and_after_it_b(typed, songs, tmp_path):
     out = tmp_path / "mix.wav"
     plain = "--no-stretch", "--no-loudness-match", "--bars", "2"
@@ -289,8 +331,6 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(refused, songs, tmp_p
 
 def test_the_mix_is_the_one_its_files_describe(typed, songs, tmp_path):
     """Rendered again from params.npz and what params.json says of both songs."""
-    from difffx.dj import create_mixer
-
     out = tmp_path / "mix.wav"
     plain = "--no-stretch", "--no-loudness-match", "--bars", "2", "--transition", "filter_sweep"
     assert typed("mix", songs["a_file"], songs["b_file"], "--out", out, *plain)[2] == 0

@@ -16,6 +16,7 @@ from difffx.dj import (
 )
 from difffx.dj.handover import (
     by_rule,
+    eased,
     hand_over,
     limited,
     mixer_config,
@@ -196,6 +197,16 @@ def test_a_limiter_holds_the_mix_and_leaves_what_is_below():
 def test_a_rule_says_what_cannot_be_heard_of_it(name, stems, says):
     found = not_heard(name, meeting(stems=stems))
     assert found is None if says is None else says in found
+
+
+def test_what_a_network_draws_is_led_to_the_ends_within_a_beat():
+    both = meeting(bars=2)
+    drawn = recommended_start(2 * 4 * 8 + 1)[0]
+    led = eased(lambda *_: drawn, beats=1.0)(both, len(drawn))
+    assert torch.allclose(led[[0, -1]], pinned(drawn)[[0, -1]])
+    assert torch.allclose(led[8:-8], drawn[8:-8])
+    gain = led[:, index_of("a", "bass", "gain")]
+    assert gain[4].item() == pytest.approx(0.85) and gain[-5].item() == pytest.approx(0.35)
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
