@@ -19,7 +19,7 @@ from difffx.dj.tracks import checked_track
 
 MAX_STRETCH = 0.25
 AROUND_BARS = 16
-LEAST_AGREEMENT = 0.3
+LEAST_LIKENESS = 0.3
 
 
 @dataclass(frozen=True)
@@ -83,48 +83,38 @@ def align(
 
     Raises ValueError in one line for songs whose tempos are too far apart, or a start outside of a song.
     """
-    decks = [_stacked("deck_a", deck_a), _stacked("deck_b", deck_b)]
-    songs = [analysis_a, analysis_b]
+    names, sounds = zip(_stacked("deck_a", deck_a), _stacked("deck_b", deck_b), strict=True)
     tempo = _target(tempo_bpm, analysis_a, analysis_b)
-    speeds, notes = zip(
-        *(_speed(n, s, tempo, max_stretch) for n, s in zip("AB", songs, strict=True)), strict=True
+    speed_a, note_a = _speed("A", analysis_a, tempo, max_stretch)
+    speed_b, note_b = _speed("B", analysis_b, tempo, max_stretch)
+    cues = (
+        _start("start_a_s", analysis_a, start_a_s, analysis_a.cue_out_s) / speed_a,
+        _start("start_b_s", analysis_b, start_b_s, analysis_b.cue_in_s) / speed_b,
     )
-    starts = [
-        _start(name, song, wanted, usual)
-        for name, song, wanted, usual in (
-            ("start_a_s", analysis_a, start_a_s, analysis_a.cue_out_s),
-            ("start_b_s", analysis_b, start_b_s, analysis_b.cue_in_s),
-        )
-    ]
-    gains = _gains(analysis_a.loudness_lufs, analysis_b.loudness_lufs) if match_loudness else (0.0, 0.0)
+    loudness = analysis_a.loudness_lufs, analysis_b.loudness_lufs
+    gains = _gains(*loudness) if match_loudness else (0.0, 0.0)
     sounds = [
-        stretch(audio, sample_rate, speed) * 10.0 ** (gain / 20.0)
-        for (_, audio), speed, gain in zip(decks, speeds, gains, strict=True)
+        stretch(sound, sample_rate, speed) * 10.0 ** (gain / 20.0)
+        for sound, speed, gain in zip(sounds, (speed_a, speed_b), gains, strict=True)
     ]
-    cues = [start / speed for start, speed in zip(starts, speeds, strict=True)]
-    lag_s, agreement = _lag(sounds, cues, tempo, sample_rate) if fine else (0.0, 1.0)
-    notes = [note for note in notes if note]
-    if agreement < LEAST_AGREEMENT:
-        lag_s = 0.0
-        notes.append("the strokes of the two songs do not agree enough to align them finer than their grids")
-    place = round((cues[0] - cues[1] + lag_s) * sample_rate)
-    (a, b), begins = _on_one_line(sounds, place)
+    lag_s, note = _lag(sounds, cues, tempo, sample_rate) if fine else (0.0, "")
+    (a, b), begins = _on_one_line(sounds, round((cues[0] - cues[1] + lag_s) * sample_rate))
     start_s = cues[0] + begins[0] / sample_rate
     beats, downbeats = _grid(start_s, tempo, a.shape[-1] / sample_rate)
     return Aligned(
-        sample_rate,
-        _by_stem(decks[0][0], a),
-        _by_stem(decks[1][0], b),
-        tempo,
-        start_s,
-        beats,
-        downbeats,
-        tuple(samples / sample_rate for samples in begins),
-        tuple(speeds),
-        (analysis_a.loudness_lufs, analysis_b.loudness_lufs),
-        gains,
-        1000.0 * lag_s,
-        tuple(notes),
+        sample_rate=sample_rate,
+        a=_by_stem(names[0], a),
+        b=_by_stem(names[1], b),
+        tempo_bpm=tempo,
+        start_s=start_s,
+        beats_s=beats,
+        downbeats_s=downbeats,
+        begins_s=(begins[0] / sample_rate, begins[1] / sample_rate),
+        speeds=(speed_a, speed_b),
+        loudness_lufs=loudness,
+        gain_db=gains,
+        lag_ms=1000.0 * lag_s,
+        notes=tuple(text for text in (note_a, note_b, note) if text),
     )
 
 
@@ -182,26 +172,34 @@ def _gains(lufs_a: float, lufs_b: float) -> tuple[float, float]:
     return min(0.0, lufs_b - lufs_a), min(0.0, lufs_a - lufs_b)
 
 
-def _lag(sounds: list[Tensor], cues: list[float], tempo: float, sample_rate: int) -> tuple[float, float]:
-    """Seconds by which B must be later for its strokes to meet A's, and how alike both rhythms are, 0..1."""
-    beats_per_s, bins = tempo / 60.0, 2 * round(500.0 / (tempo / 60.0))
-    around = AROUND_BARS * BEATS_PER_BAR / beats_per_s
-    folded = []
-    for sound, cue in zip(sounds, cues, strict=True):
-        first = max(0, round((cue - around) * sample_rate))
-        part = sound[:, first : round((cue + around) * sample_rate)]
-        mono = soxr.resample(part.mean(0).cpu().float().numpy(), sample_rate, rhythm.RATE, quality="HQ")
-        full, low, _ = rhythm.parts(rhythm.onsets(mono))
-        curve = rhythm.fold(low + 0.3 * full, beats_per_s, 1, bins)
-        shift = (cue - first / sample_rate) * beats_per_s % 1.0
-        spectrum = np.fft.rfft(curve - curve.mean())
-        spectrum *= np.exp(2j * np.pi * shift * np.arange(len(spectrum)))
-        folded.append(spectrum / (np.linalg.norm(np.fft.irfft(spectrum, bins)) + 1e-9))
-    likeness = np.fft.irfft(folded[0] * np.conj(folded[1]), bins)
-    reach = bins // 16
-    lags = np.arange(-reach, reach + 1)
+def _lag(
+    sounds: list[Tensor], cues: tuple[float, float], tempo: float, sample_rate: int
+) -> tuple[float, str]:
+    """Seconds by which B must be later for its strokes to meet A's; 0 and a note where they are unlike."""
+    beats_per_s = tempo / 60.0
+    bins = 2 * round(500.0 / beats_per_s)
+    a, b = (
+        _strokes(sound, cue, beats_per_s, sample_rate, bins) for sound, cue in zip(sounds, cues, strict=True)
+    )
+    likeness = np.fft.irfft(a * np.conj(b), bins)
+    lags = np.arange(-(bins // 16), bins // 16 + 1)
     best = int(lags[np.argmax(likeness[lags])])
-    return best / bins / beats_per_s, float(likeness[best])
+    if likeness[best] < LEAST_LIKENESS:
+        return 0.0, "the strokes of the two songs are too unlike to align them finer than their grids"
+    return best / bins / beats_per_s, ""
+
+
+def _strokes(sound: Tensor, cue: float, beats_per_s: float, sample_rate: int, bins: int) -> np.ndarray:
+    """Spectrum of what begins, bass drum before all, in a mean beat of the bars around the cue; norm 1."""
+    around = AROUND_BARS * BEATS_PER_BAR / beats_per_s
+    first = max(0, round((cue - around) * sample_rate))
+    part = sound[:, first : round((cue + around) * sample_rate)]
+    mono = soxr.resample(part.mean(0).cpu().float().numpy(), sample_rate, rhythm.RATE, quality="HQ")
+    full, low, _ = rhythm.parts(rhythm.onsets(mono))
+    beat = rhythm.fold(low + 0.3 * full, beats_per_s, 1, bins)
+    spectrum = np.fft.rfft((beat - beat.mean()) / (np.linalg.norm(beat - beat.mean()) + 1e-9))
+    turns = (cue - first / sample_rate) * beats_per_s
+    return spectrum * np.exp(2j * np.pi * turns * np.arange(len(spectrum)))
 
 
 def _on_one_line(sounds: list[Tensor], place: int) -> tuple[list[Tensor], tuple[int, int]]:

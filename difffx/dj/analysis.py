@@ -71,14 +71,8 @@ def analyze(
     beat_sound = sum((stems[name] for name in ("drums", "bass") if name in stems), np.float32(0.0))
     key_sound = sum((stems[name] for name in ("bass", "vocals", "other") if name in stems), np.float32(0.0))
     pitch_classes = tonality.chroma(key_sound if _audible(key_sound, mono) else mono)
-    changes = tonality.harmonic_change(pitch_classes)
     curves = rhythm.onsets(beat_sound if _audible(beat_sound, mono) else mono)
-    changes = np.interp(
-        np.arange(curves.shape[1]) / rhythm.FRAMES_PER_S,
-        np.arange(len(changes)) / tonality.FRAMES_PER_S,
-        changes,
-    )
-    grid = rhythm.find_grid(curves, changes, tempo_bpm, downbeat_s)
+    grid = rhythm.find_grid(curves, pitch_classes, tempo_bpm, downbeat_s)
     seconds = audio.shape[-1] / sample_rate
     beats, downbeats = grid.times(seconds)
     levels, novelty = _bars(mono, pitch_classes, downbeats, 4.0 * grid.beat_s)

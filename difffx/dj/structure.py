@@ -47,6 +47,7 @@ def _short_cue(bars: int) -> int:
 
 def _phrase_phase(novelty: np.ndarray) -> int:
     """At which of the first eight bars a phrase begins; an even number where nothing else speaks."""
+    novelty = np.append(0.0, novelty[1:])  # the first bar is new in any case
     scores = [novelty[phase::PHRASE_BARS].mean() for phase in range(PHRASE_BARS)]
     prior = [0.25 * float(np.std(novelty)) * (phase == 0) for phase in range(PHRASE_BARS)]
     return int(np.argmax(np.add(scores, prior)))

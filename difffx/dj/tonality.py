@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -62,6 +64,23 @@ def harmonic_change(pitch_classes: np.ndarray, seconds: float = 0.4) -> np.ndarr
     before, after = means[:, : level.shape[1]], means[:, size : size + level.shape[1]]
     norms = np.linalg.norm(before, axis=0) * np.linalg.norm(after, axis=0) + 1e-9
     return np.clip(1.0 - (before * after).sum(0) / norms, 0.0, 1.0)
+
+
+def bar_change(pitch_classes: np.ndarray, bar_s: float, offsets: int = 32) -> np.ndarray:
+    """How much the harmony changes from bar to bar, were bars to begin n / offsets of a bar late, [offsets].
+
+    Logarithmic. Greatest where bars begin with their chords: elsewhere each bar is a mixture of two.
+    """
+    level = pitch_classes / (np.linalg.norm(pitch_classes, axis=0) + 1e-9)
+    total = np.pad(np.cumsum(level, 1), ((0, 0), (1, 0)))
+    length, span = level.shape[1], bar_s * FRAMES_PER_S
+    found = np.zeros(offsets)
+    for n in range(offsets):
+        edges = np.arange(n / offsets * span, length, span)
+        sums = np.stack([np.interp(edges, np.arange(length + 1), row) for row in total])
+        change = np.diff(np.diff(sums, axis=1) / span, axis=1)
+        found[n] = math.log(np.mean(np.square(change)) + 1e-9) if change.size else 0.0
+    return found
 
 
 def camelot(key: str) -> str:
