@@ -80,7 +80,7 @@ def invert(
 
     deck_a, deck_b   stems by name, or {"other": song}, [C, T], in line with the mix to some milliseconds
     mix              [C, T]
-    start            convex, linear, equal_power, bass_swap, rule:NAME of a transition; best: what promises most
+    start            convex, linear, equal_power, bass_swap, rule:NAME; best: what promises most of all
     model            coherent: phases are trusted, for mixes of these very sounds, `gradient_fit.fit`;
                      incoherent: powers alone, for mixes whose songs were stretched, coded and mastered;
                      auto: coherent where sums of the decks explain four fifths of the mix

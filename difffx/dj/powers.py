@@ -151,6 +151,12 @@ def master_basis(log_hz: Tensor) -> Tensor:
     return (1.0 - (at - torch.arange(MASTER_KNOTS)[:, None]).abs()).clamp(min=0.0)
 
 
+def master_hz() -> list[float]:
+    """Where the master's knots are."""
+    low, high = torch.tensor(MASTER_HZ, dtype=torch.float64).log()
+    return torch.linspace(low, high, MASTER_KNOTS, dtype=torch.float64).exp().tolist()
+
+
 def frozen_numbers(bands: int) -> Tensor:
     """[54], True for what stands still: the sends; with one band, all but the faders."""
     names = ("gain",) if bands == 1 else ("gain", "eq_low", "eq_mid", "eq_high", "lpf", "hpf")
