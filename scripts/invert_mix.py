@@ -64,9 +64,7 @@ def on_deck(
     done = "cut" if source.shape[1] > mix.shape[1] else "followed by silence"
     return (
         {stem: put(x, 0.0, rate, mix.shape[1]) for stem, x in deck.items()},
-        [
-            f"{name}, {path.name}, lasts {lengths}: it is {done}; add --align if it is not in line with the mix"
-        ],
+        [f"{name}, {path.name}, lasts {lengths}: it is {done}; add --align if it is not in line"],
     )
 
 
@@ -96,8 +94,8 @@ def inverted(
             progress=show,
         )
     ASIDE.print(
-        f"{found.model} model from {found.start}: loss {found.loss[0]:.4f} before, {found.loss[1]:.4f} after: "
-        f"{found.ended}"
+        f"{found.model} model from {found.start}: loss {found.loss[0]:.4f} before, "
+        f"{found.loss[1]:.4f} after: {found.ended}"
     )
     return found
 

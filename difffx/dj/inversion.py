@@ -15,6 +15,7 @@ from difffx.dj.config import MixerConfig
 from difffx.dj.gradient_fit import Descent, fit
 from difffx.dj.inversion_scene import FAR, Lags, Scene, baselines, explained, open_scene
 from difffx.dj.lags import residual_lags
+from difffx.dj.layout import DECK_NAMES, STEM_NAMES, STEM_PARAM_NAMES, get_default_params, index_of
 from difffx.dj.mixer import DJMixer
 from difffx.dj.powers import MASTER_KNOTS, Objective, frozen_numbers, measured
 from difffx.dj.transitions import TRANSITIONS, transition
@@ -36,7 +37,8 @@ CLEAR = 0.8  # of the mix's energy: what sums of the decks must explain for thei
 class Inversion:
     """What was done, as far as the mix tells.
 
-    curves      [F, 54]  of the mixer, first point at the first sample, last at the last
+    curves      [F, 54]  of the mixer, first point at the first sample, last at the last; all strips of a deck
+                that is a whole song move alike
     times_s     [F]
     master_db   [knots]  of what comes after the mixer, see `inversion_scene.mastered`; a gain is in it
     rendered    [2, T]   the decks through mixer and master
@@ -115,6 +117,7 @@ def invert(
         curves, master = _with_phases(scene, chosen, steps, adam, found[1])
     else:
         curves, master = _without_phases(judge, begun, count, steps, adam)
+    curves = spread(curves, scene)
     levels = [judge.difference(chosen, judge.level(chosen)), judge.difference(curves, master)]
     rendered = scene.rendered(curves, master)
     return Inversion(
@@ -212,6 +215,19 @@ def _with_phases(
     adam.total = steps + 3 * polish
     curves = fit(*decks, scene.mix[None] / scale, scene.mixer, curves, steps, polish=polish, adam=adam)
     return curves, torch.full((MASTER_KNOTS,), 20.0 * math.log10(scale))
+
+
+def spread(curves: Tensor, scene: Scene) -> Tensor:
+    """Strips of stems that a deck does not have do as its `other`, or rest where there is none."""
+    curves, rest = curves.clone(), get_default_params(1).to(curves)
+    for deck, stems in zip(DECK_NAMES, scene.decks, strict=True):
+        for stem in STEM_NAMES:
+            if stem not in stems:
+                for name in STEM_PARAM_NAMES:
+                    place = index_of(deck, stem, name)
+                    like = curves[..., index_of(deck, "other", name)]
+                    curves[..., place] = like if "other" in stems else rest[..., place]
+    return curves
 
 
 def drawn_anew(curves: Tensor, frames: int) -> Tensor:

@@ -18,7 +18,7 @@ MASTER_KNOTS = 25
 MASTER_HZ = (30.0, 20_000.0)
 FAINT = 1e-5  # of a band's mean power: differences below are not heard
 SMEARED = 8  # frames
-ROUGHNESS, WIGGLES, FILTERS, EQUALS, MASTER = 0.02, 0.2, 0.01, 0.01, 0.02
+ROUGHNESS, WIGGLES, FILTERS, EQUALS, FADERS, MASTER = 0.02, 0.2, 0.01, 0.01, 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Objective:
 
     Differences of logarithms of power, frame by frame and over 0.2 s, in bands of a 12th of an octave: none
     of mel bands, dB and 23 ms, in which inversions are compared. On top moves that shake, filters that
-    are not open and isolators that are not at rest count a little, so that what cannot be heard stays there.
+    are not open, isolators that are not at rest and faders that are up count a little, so that what cannot be
+    heard rests there.
     """
 
     def __init__(self, powers: Powers, config: MixerConfig, frozen: Tensor) -> None:
@@ -96,6 +97,7 @@ class Objective:
         self.smeared = (_smeared(powers.mix, self._reach) + self.floor).log()
         self.master = master_basis(powers.where.log_hz).to(powers.mix)
         self.rest = torch.tensor([ENTRIES[label].default for label in LABELS]).to(powers.mix)
+        self.gains = _places("gain")
         self.filters = _places("lpf", "hpf")
         self.equals = _places("eq_low", "eq_mid", "eq_high")
         self.strips = _places("gain", "eq_low", "eq_mid", "eq_high", "lpf", "hpf")
@@ -141,6 +143,8 @@ class Objective:
         steps = strips.diff(dim=1)
         shaking = ROUGHNESS * steps.abs().sum(1).mean() + WIGGLES * steps.diff(dim=1).abs().mean()
         idle = FILTERS * off[..., self.filters].mean() + EQUALS * off[..., self.equals].mean()
+        gains = curves[..., self.gains]
+        idle = idle + FADERS * gains.mean() / gains.max().clamp(min=1e-3)
         return shaking + idle + MASTER * master.diff().diff().abs().mean()
 
 
