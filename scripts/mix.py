@@ -18,6 +18,7 @@ from difffx.dj.alignment import MAX_STRETCH
 from difffx.dj.handover import (
     FRAMES_PER_BEAT,
     Curves,
+    HandOver,
     by_rule,
     eased,
     hand_over,
@@ -43,7 +44,6 @@ def work(options: argparse.Namespace) -> None:
     """Writes the mix, and into <mix>_transition/ beside it params.npz, params.json and transition.png."""
     check(options)
     curves, chosen = drawn_by(options)
-    folder = options.out.with_name(f"{options.out.stem}_transition")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=ASIDE, transient=True) as bar:
@@ -70,15 +70,26 @@ def work(options: argparse.Namespace) -> None:
         notes += too_loud(measures["true_peak_dbtp"], options)
         begin("writing")
         text = mixing.description(handed, aligned, (song_a, song_b), chosen, measures, notes)
-        write_curves(folder / CURVES, handed.curves, handed.times_s)
-        write_text(folder / TEXT, text)
-        how = chosen["rule"] or chosen["run"]
-        title = f"{options.a.name} to {options.b.name}: {how}, {meeting.tempo_bpm:.2f} bpm"
-        save_figure(transition_figure(handed, title), folder / "transition.png")
-        audio_io.save(options.out, handed.mix, rate)
+        write(handed, text, options)
     for note in notes:
         ASIDE.print(note)
-    SCREEN.print(*tables(text), f"written to {options.out} and {folder}", sep="\n")
+    SCREEN.print(*tables(text), f"written to {options.out} and {beside(options.out)}", sep="\n")
+
+
+def write(handed: HandOver, text: dict, options: argparse.Namespace) -> None:
+    """The mix last: where it is, the rest is too."""
+    folder = beside(options.out)
+    write_curves(folder / CURVES, handed.curves, handed.times_s)
+    write_text(folder / TEXT, text)
+    how = text["transition"]["rule"] or text["transition"]["run"]
+    title = f"{options.a.name} to {options.b.name}: {how}, {handed.meeting.tempo_bpm:.2f} bpm"
+    save_figure(transition_figure(handed, title), folder / "transition.png")
+    audio_io.save(options.out, handed.mix, handed.meeting.sample_rate)
+
+
+def beside(out: Path) -> Path:
+    """The folder of all that belongs to a mix."""
+    return out.with_name(f"{out.stem}_transition")
 
 
 def drawn_by(options: argparse.Namespace) -> tuple[Curves, dict[str, object]]:
