@@ -169,6 +169,9 @@ def _start(name: str, song: Analysis, wanted: float | None, usual: float) -> flo
 
 
 def _gains(lufs_a: float, lufs_b: float) -> tuple[float, float]:
+    """Of the louder one as much as it is louder; none where one is too soft to have a loudness."""
+    if not math.isfinite(lufs_a - lufs_b):
+        return 0.0, 0.0
     return min(0.0, lufs_b - lufs_a), min(0.0, lufs_a - lufs_b)
 
 

@@ -31,7 +31,7 @@ class Analysis:
     loudness_lufs  of the whole, ITU-R BS.1770
     cue_in_s       a downbeat: where a transition into the song should begin
     cue_out_s      a downbeat: where a transition out of the song should begin
-    confidence     0..1: how much of what begins, begins on sixteenths of this grid; below 0.2 distrust it
+    confidence     0..1: how much of what begins, begins on sixteenths of this grid; below 0.15 distrust it
     """
 
     seconds: float
@@ -62,8 +62,14 @@ def analyze(
     downbeat_s    any downbeat, where it is known; None: found
 
     Assumes one tempo from the first beat to the last and four beats a bar, as in dance music: the grid is
-    straight. Where a song drifts or has another meter, `confidence` is low and the grid fits on the whole
-    only. Raises ValueError in one line for silence, NaN or what is too short.
+    straight. Where a song drifts or has another meter, the grid fits on the whole only; `confidence` is low
+    where it fits nowhere.
+
+    On 160 synthetic bands of 60 s, 62 to 180 bpm, on which its weights were chosen: 86 % have the right tempo
+    (92 % of those from 70 bpm up), 99 % the right, half or double one, to 0.02 %; the beats of 158 are within
+    5 ms; of 138 with four beats a bar, 85 % have their downbeats within 20 ms, the others a beat or two off.
+    `scripts/score_analysis.py` measures again. Raises ValueError in one line for silence, NaN or what is too
+    short.
     """
     _check(audio, sample_rate, tempo_bpm, downbeat_s)
     mono = _mono(audio, sample_rate)

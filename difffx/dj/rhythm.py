@@ -37,7 +37,7 @@ class Grid:
     """Beats at equal distances, four a bar.
 
     tempo_bpm    beats a minute
-    downbeat_s   seconds of a first beat of a bar, the earliest in the song
+    downbeat_s   seconds of a first beat of a bar, the earliest in the song; up to 20 ms before it
     confidence   0..1: how much of what begins, begins on sixteenths of this grid
     """
 
@@ -107,7 +107,7 @@ def find_grid(
     bar_s = BEATS_PER_BAR / beats_per_s
     first = downbeat_s % bar_s
     first = first - bar_s if bar_s - first < 0.02 and seconds > bar_s else first
-    return Grid(60.0 * beats_per_s, max(first, 0.0), confidence(full, beats_per_s, first))
+    return Grid(60.0 * float(beats_per_s), float(first), confidence(full, beats_per_s, first))
 
 
 def _harmony(

@@ -1,6 +1,7 @@
 """Decks of clicks and kicks, whose every stroke has a place to the sample."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -201,3 +202,9 @@ def test_decks_are_checked_by_name():
         align(deck_a, song_a, {"drums": torch.zeros(2, 2, 100)}, song_b, RATE)
     with pytest.raises(ValueError, match="ratio must lie within"):
         stretch(deck_a["drums"], RATE, 0.0)
+
+
+def test_without_python_stretch_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_stretch", None)
+    with pytest.raises(ImportError, match=r"pip install 'difffx\[dj\]'"):
+        stretch(torch.zeros(1, RATE), RATE, 1.1)

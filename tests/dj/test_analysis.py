@@ -1,6 +1,9 @@
 """Songs whose tempo, bars, key and loudness are known to the sample."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +239,31 @@ def test_what_cannot_be_analyzed_is_refused_in_one_line(audio, options, message)
     with pytest.raises(ValueError, match=message) as raised:
         analyze(audio, RATE, **options)
     assert "\n" not in str(raised.value)
+
+
+def test_without_librosa_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    with pytest.raises(ImportError, match=r"pip install 'difffx\[dj\]'"):
+        chroma(np.zeros(RATE))
+
+
+def score(*options):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "scripts/score_analysis.py", *options]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_score_of_synthetic_songs_is_printed():
+    done = score("--songs", "1", "--seconds", "12")
+    assert done.returncode == 0, done.stderr
+    assert "beats within 20 ms" in done.stdout and "of 1" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options, message", [(("--songs", "0"), "--songs must be 1"), (("--clips", "nowhere"), "no such folder")]
+)
+def test_a_score_of_nothing_is_refused_in_one_line(options, message):
+    done = score(*options)
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
