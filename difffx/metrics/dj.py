@@ -25,6 +25,7 @@ from difffx.dj.responses import (
 from difffx.metrics.audio import si_sdr
 
 CUT_DB = 1.0  # a filter that takes less of its stem is not heard
+NOBODY_DB = -30.0  # a deck that is lower is not there
 ALIKE_DB = 1.0  # decks that differ by less are both in front
 FINER = 8  # points between control points, where levels are followed
 FAINT_DB = -40.0  # of a stem's level: its filters are not heard
@@ -103,8 +104,9 @@ def swap_times(masks: Tensor, energies: Tensor, bands: Bands, config: MixerConfi
     masks   [B, F, 2, 4, K] from `strip_masks`
 
     Levels are those of the strips on the mean spectrum of each stem, each deck relative to itself unmixed. Of
-    a stretch where both are equally loud, within 1 dB, the middle counts; where they change places more than
-    once, all of the time that A is ahead. NaN where one of them is ahead all the time.
+    a stretch where both are equally loud, within 1 dB, or both more than 30 dB down, the middle counts; where
+    they change places more than once, all of the time that A is ahead. NaN where one of them is ahead all the
+    time.
     """
     mean = energies.mean(1, keepdim=True)
     hz = torch.tensor(bands.hz, device=masks.device)
@@ -131,7 +133,7 @@ def _crossing(level: Tensor, seconds: float) -> Tensor:
     """How long A is ahead of B, levels [B, F, 2]: [B] seconds, NaN where nobody overtakes."""
     points = FINER * (level.shape[1] - 1) + 1
     level = interpolate(level.mT, size=points, mode="linear", align_corners=True)
-    a, b = in_db(level).unbind(1)
+    a, b = in_db(level, NOBODY_DB).unbind(1)
     share = (0.5 + 0.5 * (a - b) / ALIKE_DB).clamp(0.0, 1.0)  # of A
     times = torch.trapezoid(share, dim=1) * (seconds / max(points - 1, 1))
     overtaken = (share.amax(1) > 0.5) & (share.amin(1) < 0.5)

@@ -56,7 +56,7 @@ def test_a_run_is_scored_on_stems_that_it_never_saw(run, estimation, stem_folder
 
 def test_a_run_goes_on_where_it_stopped(run, estimation):
     folder, _ = estimation
-    result = run("train.py", f"resume='{folder}'", "trainer.max_epochs=2", "evaluate=false")
+    result = run("train.py", f"resume={folder}", "trainer.max_epochs=2", "evaluate=false")
     assert result.returncode == 0, result.stderr[-3000:]
     epochs = [line.split(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
     assert epochs == ["0", "1"]

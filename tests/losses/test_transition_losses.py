@@ -155,3 +155,13 @@ def test_a_cutoff_counts_in_octaves_and_only_where_it_is_heard():
     octaves = scores(found, true)["cutoff_octaves"].item()
     assert octaves == pytest.approx(0.1 * 9.966, abs=0.01)
     assert scores(found, get_default_params(FRAMES))["cutoff_octaves"].isnan()
+
+
+def test_what_nobody_hears_does_not_move_the_swap():
+    params = transition("cut", 17, bars=4.0)[None]
+    params[:, 12:, [index_of("b", stem, "gain") for stem in ("drums", "bass", "vocals", "other")]] = 0.0
+    near = params.clone()
+    near[:, 12:, index_of("a", "drums", "gain")] = 0.003
+    energies = stem_energies(STEMS.mean(3), 17, BANDS, MIXER.config)
+    moved = transition_metrics(near, params, energies, BANDS, MIXER.config, 8.0, ECHO_S)["swap_ms"]
+    assert moved.item() < 1.0
