@@ -32,7 +32,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 PEERS = {"encoders", "losses", "metrics", "data", "plots"}
 ONLY_IN = {"hydra": {"runs"}, "omegaconf": {"runs"}, "torchaudio": {"_torchaudio"}}
-NOT_AT_TOP = {"wandb", "demucs", "pedalboard"}
+NOT_AT_TOP = {"wandb", "demucs", "pedalboard", "librosa", "python_stretch"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK)
 
 

@@ -9,8 +9,12 @@ crossfader    the horizontal fader
 transitions   curves by rule: cut, bass swap, echo out, ...
 drawing       random curves: rules, mixtures of them, smooth ones
 degradations  what becomes of mixes and stems on their way
+analysis      tempo, bars, key, loudness, cue points of a song
+alignment     two songs on one time line
 """
 
+from difffx.dj.alignment import Aligned, align
+from difffx.dj.analysis import Analysis, analyze
 from difffx.dj.config import MixerConfig
 from difffx.dj.crossfader import FADES, SimpleCrossfader
 from difffx.dj.degradations import Degrade
@@ -32,8 +36,11 @@ from difffx.dj.layout import (
     index_of,
     recommended_start,
 )
+from difffx.dj.loudness import integrated_lufs, loudness_curve
 from difffx.dj.mixer import DJMixer, create_mixer
 from difffx.dj.nodes import ChannelStrip, Sends, mixer_graph
+from difffx.dj.stretching import stretch, varispeed
+from difffx.dj.tonality import camelot, key_distance
 from difffx.dj.tracks import PreparedTrack
 from difffx.dj.transitions import (
     OPTION_RANGES,
@@ -57,6 +64,8 @@ __all__ = [
     "STEM_NAMES",
     "STEM_PARAM_NAMES",
     "TRANSITIONS",
+    "Aligned",
+    "Analysis",
     "Beats",
     "ChannelStrip",
     "DJMixer",
@@ -66,14 +75,22 @@ __all__ = [
     "PreparedTrack",
     "Sends",
     "SimpleCrossfader",
+    "align",
+    "analyze",
     "bar_positions",
+    "camelot",
     "create_mixer",
     "draw_curves",
     "draw_options",
     "get_default_params",
     "get_param_info",
     "index_of",
+    "integrated_lufs",
+    "key_distance",
+    "loudness_curve",
     "mixer_graph",
     "recommended_start",
+    "stretch",
     "transition",
+    "varispeed",
 ]
