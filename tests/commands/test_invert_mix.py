@@ -48,7 +48,7 @@ def test_files_of_any_rate_and_length_come_out_as_moves(run, files, tmp_path):
     assert "convex" in result.stdout and "after" in result.stdout
     held = np.load(tmp_path / "out" / "params.npz")
     assert held["curves"].shape == (4, 54) and held["times"][-1] == pytest.approx(SECONDS, abs=1e-3)
-    assert list(held["labels"])[0] == "a_drums.gain"
+    assert held["labels"][0] == "a_drums.gain"
     scores = json.loads((tmp_path / "out" / "distances.json").read_text())
     assert {"linear", "equal_power", "bass_swap", "convex", "start", "after"} == set(scores)
     assert set(scores["after"]) == {"all", "low", "mid", "high"}

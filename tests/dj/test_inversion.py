@@ -193,7 +193,7 @@ def test_the_distance_knows_no_gain_and_its_parts_are_bands():
     assert mel_distance(3.0 * x, x, RATE)["all"] < 1e-3
     low, high = song(6, 2.0, (60.0, 150.0)), 0.02 * song(7, 2.0, (2_900.0, 7_900.0))
     parts = mel_distance(low + 2.0 * high, low + high, RATE)
-    assert parts["high"] == pytest.approx(6.02, abs=0.6) and parts["low"] < 0.1
+    assert parts["high"] == pytest.approx(6.02, abs=0.6) and parts["low"] < 0.5
 
 
 def test_lags_that_come_and_go_are_found_and_made():
