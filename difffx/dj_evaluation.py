@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from difffx.callbacks import write_results
+from difffx.losses import Transition
 from difffx.metrics.dj import UNITS, mix_metrics, transition_metrics
 from difffx.runs import Run, write_json
 from difffx.tasks import DJTask
@@ -78,7 +79,7 @@ def evaluate(task: DJTask, batches: Iterable[Mapping], stage: str = "test") -> d
     return results | ({"fitted": fitted} if fitted else {})
 
 
-def distances(task: DJTask, found, target) -> dict[str, Tensor]:
+def distances(task: DJTask, found: Transition, target: Transition) -> dict[str, Tensor]:
     """All metrics of an answer, which may have only the first of the items."""
     count = len(found.params)
     first = slice(0, count)

@@ -70,19 +70,11 @@ def transition_metrics(
     masks, goal = (strip_masks(x, bands, config) for x in (found, true))
     apart = (in_db(masks) - in_db(goal)).abs()
     scores = {"response_db": _mean(apart, energies, (1, 2, 3, 4))}
-    power, level = energies.sum(-1), deck_levels(goal, energies)
     gains = (stem_levels(masks, energies) - stem_levels(goal, energies)).abs()
-    scores["gain"] = _mean(gains, power, (1, 2, 3))
+    scores["gain"] = _mean(gains, energies.sum(-1), (1, 2, 3))
     scores["cutoff_octaves"] = _cutoffs(found, true, energies, bands, config)
-    sent, sent_true = (
-        deck_levels(mask, energies)[..., None] * sends(x)[..., :2]
-        for mask, x in ((masks, found), (goal, true))
-    )
-    scores["sends"] = (sent - sent_true).abs().mean((1, 2, 3))
-    frame_s = seconds / max(true.shape[1] - 1, 1)
-    line = line_levels(level * sends(true)[..., 1], sends(true)[..., 2], frame_s, echo_s, config)
-    line = torch.where(line > 0.01, line, torch.zeros_like(line))
-    scores["feedback"] = _mean((sends(found)[..., 2] - sends(true)[..., 2]).abs(), line, (1, 2))
+    levels = [deck_levels(mask, energies) for mask in (masks, goal)]
+    scores |= _effects(sends(found), sends(true), levels, seconds, echo_s, config)
     scores["swap_ms"] = _swaps(masks, goal, energies, bands, config, seconds)
     by_stem = _mean(apart, energies, (1, 4))
     for d, deck in enumerate(DECK_NAMES):
@@ -96,6 +88,18 @@ def mix_metrics(found: Tensor, true: Tensor, sample_rate: int) -> dict[str, Tens
     pairs = zip(found, true, strict=True)
     mel_db = found.new_tensor([mel_distance(*pair, sample_rate)["all"] for pair in pairs])
     return {"mel_db": mel_db, "si_sdr": si_sdr(found, true)}
+
+
+def _effects(
+    found: Tensor, true: Tensor, levels: list[Tensor], seconds: float, echo_s: Tensor, config: MixerConfig
+) -> dict[str, Tensor]:
+    """Of sends [B, F, 2, 3] of decks that are so loud, [B, F, 2]."""
+    sent = [level[..., None] * values[..., :2] for level, values in zip(levels, (found, true), strict=True)]
+    frame_s = seconds / max(true.shape[1] - 1, 1)
+    line = line_levels(levels[1] * true[..., 1], true[..., 2], frame_s, echo_s, config)
+    line = torch.where(line > 0.01, line, torch.zeros_like(line))
+    apart = (found[..., 2] - true[..., 2]).abs()
+    return {"sends": (sent[0] - sent[1]).abs().mean((1, 2, 3)), "feedback": _mean(apart, line, (1, 2))}
 
 
 def swap_times(masks: Tensor, energies: Tensor, bands: Bands, config: MixerConfig, seconds: float) -> Tensor:
