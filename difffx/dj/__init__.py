@@ -11,6 +11,8 @@ drawing       random curves: rules, mixtures of them, smooth ones
 degradations  what becomes of mixes and stems on their way
 analysis      tempo, bars, key, loudness, cue points of a song
 alignment     two songs on one time line
+meeting       where one song hands over to the other
+handover      curves played over them
 """
 
 from difffx.dj.alignment import Aligned, align

@@ -7,15 +7,18 @@ from difffx.plots.curves import (
     response_curves,
     transfer_curves,
 )
+from difffx.plots.inversion import inversion_figure
 from difffx.plots.knobs import knob_scatter, settings_table
 from difffx.plots.processor import play, processor_page
 from difffx.plots.report import report
 from difffx.plots.spectra import spectrograms
 from difffx.plots.style import save_figure
+from difffx.plots.transition import transition_figure
 
 __all__ = [
     "compressor_curves",
     "curve_figures",
+    "inversion_figure",
     "knob_scatter",
     "node_settings",
     "play",
@@ -26,4 +29,5 @@ __all__ = [
     "settings_table",
     "spectrograms",
     "transfer_curves",
+    "transition_figure",
 ]
