@@ -13,6 +13,8 @@ analysis      tempo, bars, key, loudness, cue points of a song
 alignment     two songs on one time line
 meeting       where one song hands over to the other
 handover      curves played over them
+gradient_fit  curves of a mix whose stems are known to the sample
+inversion     curves of any mix
 """
 
 from difffx.dj.alignment import Aligned, align
@@ -21,6 +23,8 @@ from difffx.dj.config import MixerConfig
 from difffx.dj.crossfader import FADES, SimpleCrossfader
 from difffx.dj.degradations import Degrade
 from difffx.dj.drawing import Beats, draw_curves
+from difffx.dj.gradient_fit import fit
+from difffx.dj.inversion import Inversion, invert
 from difffx.dj.layout import (
     DECK_NAMES,
     GLOBAL_PARAM_NAMES,
@@ -41,6 +45,7 @@ from difffx.dj.layout import (
 from difffx.dj.loudness import integrated_lufs, loudness_curve
 from difffx.dj.mixer import DJMixer, create_mixer
 from difffx.dj.nodes import ChannelStrip, Sends, mixer_graph
+from difffx.dj.placing import place
 from difffx.dj.stretching import stretch, varispeed
 from difffx.dj.tonality import camelot, key_distance
 from difffx.dj.tracks import PreparedTrack
@@ -72,6 +77,7 @@ __all__ = [
     "ChannelStrip",
     "DJMixer",
     "Degrade",
+    "Inversion",
     "MixerConfig",
     "ParameterParser",
     "PreparedTrack",
@@ -84,13 +90,16 @@ __all__ = [
     "create_mixer",
     "draw_curves",
     "draw_options",
+    "fit",
     "get_default_params",
     "get_param_info",
     "index_of",
     "integrated_lufs",
+    "invert",
     "key_distance",
     "loudness_curve",
     "mixer_graph",
+    "place",
     "recommended_start",
     "stretch",
     "transition",

@@ -58,7 +58,7 @@ def fit(
                      with each other and with the mix is looked at, and no sound is rendered
     polish           twice as many steps on the sends alone, half of them midway, and at the end so many
                      through the whole mixer, a fifth of a second each for 8 s of 8 stereo stems; 0: sends off
-    loss             of both of these, (rendered, mix) -> number; None: `spectral`
+    loss             of both of these, (rendered, mix) -> a number, or one an item; None: `spectral`
     tempo_bpm        of the echo, as the mixer takes it
     progress         called with steps done, steps in all, loss
     adam             a descent with a deadline of its own, in place of the usual one
@@ -167,7 +167,10 @@ class Descent:
         rate: float,
         others: Sequence[Tensor] = (),
     ) -> Tensor:
-        """The curves nearest by distance(curves, *others); others are moved in place, freely."""
+        """The curves nearest by distance(curves, *others); others are moved in place, freely.
+
+        A distance of [B] keeps the best of each item, one number the best of all together.
+        """
         moved = [curves.clone().requires_grad_(), *(x.requires_grad_() for x in others)]
         best = [math.inf, *(x.detach().clone() for x in moved)]
         try:
@@ -186,9 +189,9 @@ class Descent:
         for step in range(steps + 1):
             if self.ended != "settled":
                 return
-            value = distance(*moved)
-            if value.item() < best[0]:
-                best[:] = [value.item(), *(x.detach().clone() for x in moved)]
+            values = distance(*moved)
+            value = values.sum()
+            _keep(best, values.detach(), moved)
             if step == steps:
                 return
             adam.param_groups[0]["lr"] = rate * (0.51 + 0.49 * math.cos(math.pi * step / steps))
@@ -204,22 +207,28 @@ class Descent:
                 self.ended = "seconds"
 
 
-def spectral(rendered: Tensor, mix: Tensor) -> Tensor:
-    """Mean magnitude of the difference in short spectra [B, C, T], each frequency at its own level.
+def _keep(best: list, values: Tensor, moved: list[Tensor]) -> None:
+    """Takes over what is nearer than what was best: for each item of [B] values, or all at once."""
+    nearer = values < best[0]
+    best[0] = torch.where(nearer, values, best[0])
+    for number, x in enumerate(moved, 1):
+        which = nearer.reshape(-1, *[1] * (x.ndim - 1)) if nearer.ndim else nearer
+        best[number] = torch.where(which, x.detach(), best[number])
 
-    Items count alike, however loud.
-    """
+
+def spectral(rendered: Tensor, mix: Tensor) -> Tensor:
+    """Mean magnitude of the difference in short spectra [B, C, T], each frequency at its own level, [B]."""
     size = 2 ** min(11, max(4, mix.shape[-1].bit_length() - 2))
     planes = short_time.to_spectrum(rendered.expand_as(mix) - mix, size, size // 4)
     level = short_time.to_spectrum(mix, size, size // 4).square().sum(-3).mean((1, 2), keepdim=True).sqrt()
     level = level + 1e-3 * level.mean(-1, keepdim=True) + 1e-9
-    return ((planes.square().sum(-3) + 1e-12).sqrt() / level).mean((1, 2, 3)).sum()
+    return ((planes.square().sum(-3) + 1e-12).sqrt() / level).mean((1, 2, 3))
 
 
 def by_statistics(
     decks: list[dict[str, Tensor]], mix: Tensor, mixer: DJMixer, frames: int
 ) -> Callable[[Tensor], Tensor]:
-    """Curves [B, F, 54] -> how far the strips' sum is from the mix, without a sound being rendered.
+    """Curves [B, F, 54] -> how far the strips' sum is from the mix, [B], without a sound being rendered.
 
     With the products of all sounds in each band and block, the power of the error is a quadratic form of the
     masks; its root counts, relative to the mean of the band. Masks stand still within a block and a band, a
@@ -240,7 +249,7 @@ def by_statistics(
     def distance(curves: Tensor) -> Tensor:
         masks = observed.strip_masks(strips_of(curves, rows), where, config)
         error = observed.quadratic(masks, pairs) - 2.0 * (masks * shared).sum(1) + power
-        return (error.clamp(min=0.0) / level + QUIET).sqrt().mean((1, 2)).sum()
+        return (error.clamp(min=0.0) / level + QUIET).sqrt().mean((1, 2))
 
     return distance
 
