@@ -9,6 +9,7 @@ from difffx.plots.curves import (
 )
 from difffx.plots.inversion import inversion_figure
 from difffx.plots.knobs import knob_scatter, settings_table
+from difffx.plots.moves import moves
 from difffx.plots.processor import play, processor_page
 from difffx.plots.report import report
 from difffx.plots.spectra import spectrograms
@@ -20,6 +21,7 @@ __all__ = [
     "curve_figures",
     "inversion_figure",
     "knob_scatter",
+    "moves",
     "node_settings",
     "play",
     "processor_page",
