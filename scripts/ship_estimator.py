@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from difffx.pretrained import FOLDER, ship
 from difffx.runs import RunError, load_run
 
-ANSWERS = ("estimate", "dry", "midpoint", "oracle")
+ANSWERS = ("estimate", "told", "dry", "midpoint", "oracle")
 
 
 def scores(folder: Path) -> dict:
