@@ -127,9 +127,9 @@ def test_help_lists_every_group_and_option(run):
     for line in (
         "sfx: comp",
         "afx: ",
-        "encoder: cqt, histograms, mee, statistics, time_frequency",
-        "loss: mel",
-        "data: folder, musdb18",
+        "encoder: cqt, histograms, mee, statistics, stem_pair, time_frequency",
+        "loss: dj, dj_audio, dj_curves, dj_params, mel",
+        "data: blend, dj_pairs, folder, musdb18",
         "augment: none, recordings",
     ):
         assert line in result.stdout
