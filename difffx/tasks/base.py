@@ -38,11 +38,16 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05) 
 class Task(lightning.LightningModule):
     """A LightningModule whose subclasses write `step(batch, stage, index) -> loss`.
 
+    hears       the keys that its batches must have; other data is refused in one line that names `data`
+
     optimizer   parameters -> Optimizer
     scheduler   Optimizer -> scheduler, stepped every batch (told `total_steps` where it asks for it) or, for
                 ReduceLROnPlateau, once an epoch on val/loss
     seed        of everything this task draws; validation and test draw the same targets every epoch
     """
+
+    hears: tuple[str, ...] = ("dry", "name")
+    data = "data=synthetic, folder, musdb18 or blend"
 
     def __init__(
         self,
@@ -57,10 +62,20 @@ class Task(lightning.LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: Mapping, batch_idx: int) -> Tensor:
-        return self.step(batch, "train", batch_idx)
+        return self.step(self.checked(batch), "train", batch_idx)
 
     def validation_step(self, batch: Mapping, batch_idx: int) -> Tensor:
-        return self.step(batch, "val", batch_idx)
+        return self.step(self.checked(batch), "val", batch_idx)
+
+    def checked(self, batch: Mapping) -> Mapping:
+        """The batch; raises ValueError where it is of data for another task."""
+        missing = [key for key in self.hears if key not in batch]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} hears {', '.join(self.hears)}, the batches of this data hold "
+                f"{', '.join(batch)}: choose {self.data}"
+            )
+        return batch
 
     def draw(self, spec: ControlSpec, batch: Mapping, stage: str, index: int) -> Tensor:
         """Uniform settings z [B, P, 1]. Training: new ones in every step, the same after a resumed start.

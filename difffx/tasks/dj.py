@@ -63,6 +63,9 @@ class DJTask(Task):
     loss    of 54 curves, against those that made the mix
     """
 
+    hears = ("a", "b", "params", "name")
+    data = "data=dj_pairs"
+
     def __init__(
         self,
         mixer: DJMixer,

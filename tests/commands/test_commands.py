@@ -147,6 +147,8 @@ MISTAKES = {
     "unlike knobs": (["sfx=peq", "afx=comp", "loss=params"], "peq.low_shelf_hz"),
     "nothing to resume": (["resume=/nowhere"], "/nowhere"),
     "an impossible batch": (["data.batch_size=0"], "batch_size"),
+    "decks for one sound": (["data=dj_pairs", "data.seconds=2"], "hears dry, name.*choose data=synthetic"),
+    "one sound for decks": (["task=dj", "data=synthetic"], "hears a, b, params, name.*choose data=dj_pairs"),
     "a word for a number": (["trainer.max_epochs=abc"], "trainer.max_epochs: expected a number, got 'abc'"),
     "a word deep inside": (["optim.optimizer.lr=fast"], "optim.optimizer.lr.*'fast'"),
 }
