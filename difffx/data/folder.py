@@ -220,7 +220,9 @@ class Folder(SegmentData):
     def tracks(self) -> list[Track]:
         """The files that can be used; looked for once."""
         if self.root is None:
-            raise ValueError("data=folder needs to know where the audio is: add data.root=<folder>")
+            raise ValueError(
+                "where is the audio? add data.root=<folder>, or for data=blend data.parts.folder.root=<folder>"
+            )
         return scan(Path(self.root).expanduser())
 
     def setup(self, stage: str) -> None:
