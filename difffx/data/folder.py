@@ -221,7 +221,8 @@ class Folder(SegmentData):
         """The files that can be used; looked for once."""
         if self.root is None:
             raise ValueError(
-                "where is the audio? add data.root=<folder>, or for data=blend data.parts.folder.root=<folder>"
+                "where is the audio? add data.root=<folder>, or for data=blend "
+                "data.parts.folder.root=<folder>"
             )
         return scan(Path(self.root).expanduser())
 
